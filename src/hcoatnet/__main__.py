@@ -1,0 +1,5 @@
+"""`python -m hcoatnet`, also under torchrun."""
+
+from hcoatnet.cli import main
+
+main()

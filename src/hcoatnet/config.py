@@ -1,0 +1,330 @@
+"""Settings of a training run: one dataclass is the source of the flags, the YAML keys and their documentation.
+
+Precedence: defaults < protocol < ``--config`` file < flags. Paths in a YAML file are relative to that file.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import types
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hcoatnet.errors import ConfigError
+
+Scalar = str | int | float | bool
+
+SYNTHETIC = Path("synthetic")
+"""Value of ``data`` that asks for the drawn set instead of photos."""
+
+PROTOCOLS = ("paper", "strict", "quick")
+DEFAULT_PROTOCOL = "strict"
+
+DATA, MODEL, OPTIMISATION = "Data", "Model", "Optimisation"
+REGULARISATION, AUGMENTATION, EXECUTION = "Regularisation", "Augmentation", "Execution"
+GROUPS = (MODEL, DATA, OPTIMISATION, REGULARISATION, AUGMENTATION, EXECUTION)
+
+
+def setting(
+    default: Any,
+    help: str,
+    group: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    recipe: bool = True,
+    example: str = "",
+) -> Any:
+    """A dataclass field with its help text, the panel it stands in and its range, both ends allowed.
+
+    ``recipe=False`` marks what says where or on what a run happens; it is no part of the configuration's identity.
+    """
+    metadata = {
+        "help": help,
+        "group": group,
+        "minimum": minimum,
+        "maximum": maximum,
+        "recipe": recipe,
+        "example": example,
+    }
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every setting of ``hcoatnet train``. Build one with :func:`resolve_config`, which checks it."""
+
+    protocol: Literal["paper", "strict", "quick"] = setting(DEFAULT_PROTOCOL, "Settings to start from.", MODEL)
+    model: str = setting("h_coatnet_tiny", "Architecture; `hcoatnet models` lists them.", MODEL)
+    model_options: dict[str, Scalar] = setting(
+        {}, "Options of the architecture, each as key=value.", MODEL, example="importance=norm"
+    )
+    init: str = setting("scratch", "scratch, pretrained, or pretrained:FILE (.safetensors or .pth).", MODEL)
+
+    data: Path | None = setting(
+        None, "Folder of photos, a manifest, or `synthetic` for the drawn set.", DATA, recipe=False
+    )
+    split: Path | None = setting(None, "Split file; without it one is made.", DATA, recipe=False)
+    repeat: int = setting(0, "Repeat to use of a cross-validation split file.", DATA, minimum=0)
+    fold: int = setting(0, "Fold to test on of a cross-validation split file.", DATA, minimum=0)
+    val_share: float = setting(
+        0.15, "Share of photos for validation where a split is made.", DATA, minimum=0.01, maximum=0.6
+    )
+    test_share: float = setting(
+        0.15, "Share of photos for the test where a split is made.", DATA, minimum=0.01, maximum=0.6
+    )
+    split_seed: int = setting(42, "Seed of the split where one is made.", DATA, minimum=0)
+    image_size: int = setting(224, "Side of the square model input, in pixels.", DATA, minimum=16, maximum=1024)
+
+    epochs: int = setting(30, "Passes over the training photos.", OPTIMISATION, minimum=1)
+    batch_size: int = setting(24, "Photos a step (a micro-batch, with accumulation).", OPTIMISATION, minimum=1)
+    accumulation: int = setting(1, "Micro-batches an optimiser step.", OPTIMISATION, minimum=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "Optimiser.", OPTIMISATION)
+    lr: float = setting(5e-5, "Peak learning rate.", OPTIMISATION, minimum=0)
+    momentum: float = setting(0.9, "Momentum of SGD.", OPTIMISATION, minimum=0, maximum=0.999)
+    weight_decay: float = setting(0.01, "Decoupled weight decay; not on biases and norms.", OPTIMISATION, minimum=0)
+    schedule: Literal["cosine", "poly", "step", "constant"] = setting(
+        "cosine", "Course of the learning rate after the warm-up.", OPTIMISATION
+    )
+    warmup_epochs: float = setting(0, "Epochs of linear warm-up.", OPTIMISATION, minimum=0)
+    min_lr: float = setting(0.0, "Learning rate at the schedule's end.", OPTIMISATION, minimum=0)
+    clip_grad: float = setting(0.0, "Largest gradient norm; 0 clips nothing.", OPTIMISATION, minimum=0)
+    ema: float = setting(
+        0.0, "Decay of an exponential moving average of the weights, which is then what is evaluated; 0 for none.",
+        OPTIMISATION, minimum=0, maximum=0.99999,
+    )  # fmt: skip
+    monitor: Literal["macro_f1", "balanced_accuracy", "accuracy", "loss"] = setting(
+        "macro_f1", "Validation figure that chooses the checkpoint.", OPTIMISATION
+    )
+    seed: int = setting(42, "Seed of the weights, the order and the augmentation.", OPTIMISATION, minimum=0)
+
+    class_weights: Literal["none", "inverse", "sqrt", "effective"] = setting(
+        "inverse", "Weights of the classes in the loss.", REGULARISATION
+    )
+    sampler: Literal["shuffle", "weighted"] = setting(
+        "shuffle", "Order of photos: each once, or classes drawn equally often.", REGULARISATION
+    )
+    label_smoothing: float = setting(0.1, "Label smoothing.", REGULARISATION, minimum=0, maximum=0.9)
+    dropout: float = setting(0.2, "Dropout before the classifier.", REGULARISATION, minimum=0, maximum=0.95)
+    drop_path: float = setting(0.0, "Stochastic depth, largest rate.", REGULARISATION, minimum=0, maximum=0.9)
+    mixup: float = setting(0.0, "Alpha of mixup; 0 for none.", REGULARISATION, minimum=0)
+    cutmix: float = setting(0.0, "Alpha of CutMix; 0 for none.", REGULARISATION, minimum=0)
+
+    crop_scale: float = setting(
+        0.8, "Smallest share of the area in a random crop.", AUGMENTATION, minimum=0.05, maximum=1
+    )
+    horizontal_flip: float = setting(0.5, "Probability of a horizontal flip.", AUGMENTATION, minimum=0, maximum=1)
+    vertical_flip: float = setting(0.0, "Probability of a vertical flip.", AUGMENTATION, minimum=0, maximum=1)
+    rotation: float = setting(15.0, "Largest rotation, in degrees.", AUGMENTATION, minimum=0, maximum=180)
+    trivial_augment: bool = setting(True, "TrivialAugmentWide.", AUGMENTATION)
+    random_erasing: float = setting(0.2, "Probability of erasing a rectangle.", AUGMENTATION, minimum=0, maximum=1)
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", "Arithmetic in training; auto is bf16 on GPUs that have it, else fp32.", EXECUTION
+    )
+    channels_last: bool = setting(True, "Channels-last memory layout.", EXECUTION)
+    compile: bool = setting(False, "torch.compile the model.", EXECUTION)
+    deterministic: bool = setting(False, "Only algorithms that give the same bits twice.", EXECUTION)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to train.", EXECUTION, recipe=False)
+    workers: int = setting(-1, "Loader processes; -1 decides by device.", EXECUTION, minimum=-1, recipe=False)
+    evaluate_test: bool = setting(True, "Open the test set once at the end.", EXECUTION, recipe=False)
+    out: Path | None = setting(None, "Run directory; without it runs/MODEL-INIT-sSEED.", EXECUTION, recipe=False)
+    resume: str = setting(
+        "never",
+        "never, auto (continue OUT if it was started), or a run directory to continue.",
+        EXECUTION,
+        recipe=False,
+    )
+
+    @property
+    def init_kind(self) -> str:
+        """``scratch`` or ``pretrained``: the part of ``init`` that identifies a result."""
+        return self.init.partition(":")[0]
+
+    @property
+    def init_file(self) -> Path | None:
+        """The weights file named in ``init``, if any."""
+        _, colon, name = self.init.partition(":")
+        return Path(name) if colon else None
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings that identify a configuration: no paths, no device, no seed, no fold."""
+        values = asdict(self)
+        chosen = {one.name: values[one.name] for one in fields(self) if one.metadata["recipe"]}
+        for replicate in ("seed", "repeat", "fold"):
+            del chosen[replicate]
+        file = self.init_file
+        chosen["init"] = self.init_kind if file is None else f"{self.init_kind}:{file.name}"
+        return chosen
+
+    @property
+    def sha256(self) -> str:
+        """Digest of :meth:`recipe`: equal for runs that differ in seed, fold, place or device only."""
+        return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+
+
+def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
+    """Lay ``overrides`` (flags, or keyword settings in Python) over ``file`` over its protocol over the defaults.
+
+    Raises:
+        ConfigError: An unknown key (the nearest is named), or a value of the wrong type or out of range.
+    """
+    from_file = read_settings(file) if file else {}
+    given = {**from_file, **_checked(overrides, "flag")}
+    protocol = read_settings(protocol_file(given.get("protocol", DEFAULT_PROTOCOL)))
+    config = TrainConfig(**{**protocol, **given})
+    if config.val_share + config.test_share > 0.8:
+        raise ConfigError(
+            f"val_share + test_share leave {1 - config.val_share - config.test_share:.0%} of the photos for training. "
+            "Give shares that sum to at most 0.8."
+        )
+    return config
+
+
+def protocol_file(name: str) -> Path:
+    """The YAML file of a protocol: in the package where it was installed, in ``configs/`` of a checkout."""
+    if name not in PROTOCOLS:
+        raise ConfigError(f"Unknown protocol '{name}'. Choose one of {', '.join(PROTOCOLS)}.")
+    installed = Path(__file__).parent / "configs"
+    folder = installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+    return folder / f"{name}.yaml"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Checked settings of a YAML file, with its paths made relative to the working directory.
+
+    Raises:
+        ConfigError: No such file, not a YAML mapping, an unknown key, or a wrong value.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path} is not valid YAML{line}. Write one `key: value` a line.") from error
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines. Got a {type(content).__name__}.")
+    values = _checked(content, f"key in {path}")
+    return {name: _rebased(value, path.parent) for name, value in values.items()}
+
+
+def write_settings(config: TrainConfig, path: Path) -> None:
+    """Write ``config`` as YAML that ``--config`` takes again; its paths become relative to the file's folder."""
+    import yaml
+
+    from hcoatnet.files import write_text
+
+    values = {name: relative_to(value, path.parent) for name, value in asdict(config).items()}
+    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def relative_to(value: Any, folder: Path) -> Any:
+    """A path (also the one inside ``pretrained:FILE``) as seen from ``folder``; any other value as it is."""
+    if isinstance(value, Path):
+        return value.as_posix() if value == SYNTHETIC else Path(os.path.relpath(value, folder)).as_posix()
+    if isinstance(value, str) and value.startswith("pretrained:"):
+        return "pretrained:" + relative_to(Path(value.removeprefix("pretrained:")), folder)
+    return value
+
+
+def as_flag(name: str) -> str:
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def settings_fields() -> tuple[tuple[Field[Any], Any], ...]:
+    """Every field of :class:`TrainConfig` with its resolved type, in order."""
+    hints = get_type_hints(TrainConfig)
+    return tuple((one, hints[one.name]) for one in fields(TrainConfig))
+
+
+def _checked(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    known = {one.name: (one, kind) for one, kind in settings_fields()}
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " `hcoatnet train --help` lists the settings."
+            raise ConfigError(f"Unknown {what}: '{name}'.{hint}")
+        one, kind = known[name]
+        checked[name] = _in_range(one, _converted(name, value, kind))
+    return checked
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as the field's type; YAML 1.1 reads ``1e-3`` as text, so numbers may come as text."""
+    if get_origin(kind) is Literal:
+        if value in get_args(kind):
+            return value
+        raise _wrong(name, "one of " + ", ".join(get_args(kind)), value)
+    if get_origin(kind) in (Union, types.UnionType):
+        return None if value is None else _converted(name, value, get_args(kind)[0])
+    if get_origin(kind) is dict:
+        return _options(name, value)
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind is str and isinstance(value, str):
+        return _text(name, value)
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    raise _wrong(name, names[kind], value)
+
+
+def _text(name: str, value: str) -> str:
+    kind, colon, file = value.partition(":")
+    if name == "init" and (kind not in ("scratch", "pretrained") or (colon and (kind == "scratch" or not file))):
+        raise _wrong(name, "scratch, pretrained or pretrained:FILE", value)
+    return value
+
+
+def _options(name: str, value: Any) -> dict[str, Scalar]:
+    import yaml
+
+    if isinstance(value, list | tuple):
+        pairs = [str(one).partition("=") for one in value]
+        if not all(key and equals for key, equals, _ in pairs):
+            raise _wrong(name, "key=value", value)
+        value = {key: yaml.safe_load(text) for key, _, text in pairs}
+    if isinstance(value, dict) and all(isinstance(one, Scalar) for one in value.values()):
+        return {str(key): one for key, one in value.items()}
+    raise _wrong(name, "key=value pairs with plain values", value)
+
+
+def _in_range(one: Field[Any], value: Any) -> Any:
+    low, high = one.metadata["minimum"], one.metadata["maximum"]
+    if low is None or value is None:
+        return value
+    if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
+        raise _wrong(one.name, f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]", value)
+    return value
+
+
+def _wrong(name: str, expected: str, value: Any) -> ConfigError:
+    return ConfigError(f"The setting '{name}' ({as_flag(name)}) must be {expected}. Got {value!r} instead.")
+
+
+def _rebased(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return value if value == SYNTHETIC or value.is_absolute() else Path(os.path.normpath(folder / value))
+    if isinstance(value, str) and value.startswith("pretrained:"):
+        return "pretrained:" + str(_rebased(Path(value.removeprefix("pretrained:")), folder))
+    return value

@@ -1,0 +1,1 @@
+"""Photos, the manifest that lists them, and splits that do not leak."""

@@ -1,0 +1,155 @@
+"""Photos in a folder: one folder a class, also below train, valid and test."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from hcoatnet.data.images import PHOTO_SUFFIXES
+from hcoatnet.data.manifest import Progress
+from hcoatnet.data.sources.scan import ScanResult, scan_photos
+from hcoatnet.errors import DataError, Problem
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders that hold a split of the classes rather than a class, and the subset each means."""
+
+
+@dataclass
+class _Findings:
+    """What a walk through a folder comes across."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)  # path, label, subset of the source
+    problems: list[Problem] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    nested: bool = False
+
+
+def scan_folder(folder: Path, progress: Progress | None = None) -> ScanResult:
+    """Scan a folder that holds one folder a class, or such folders below ``train``, ``valid`` and ``test``.
+
+    All photos below a class's folder belong to the class, however deep. Where the photos come in split folders, all are
+    merged, and the column ``source_split`` keeps where each came from (train, val or test). Hidden files and files that
+    are no photos by their suffix are left out and counted. Symbolic links are followed, each folder once a class.
+
+    Args:
+        folder: The folder.
+        progress: Called with the photos done and all.
+
+    Raises:
+        DataError: If there is no such folder, or no folder of a class in it.
+        DataProblems: With everything wrong with the photos and classes.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Give a folder that holds one folder of photos a class.")
+    findings = _Findings()
+    inner = _folders_in(folder, folder, findings)
+    if not inner:
+        raise DataError(f"{folder}: no folders in it. Expected one folder of photos a class, named as the class.")
+    splits = [path for path in inner if path.name.casefold() in SPLIT_FOLDERS]
+    if len(splits) < len(inner):
+        findings.problems += [_beside_classes(path, inner) for path in splits if _folders_in(path, folder, _Findings())]
+        _collect({path.name: [(path, "")] for path in inner}, folder, findings)
+    else:
+        classes: dict[str, list[tuple[Path, str]]] = {}
+        for split in splits:
+            for path in _folders_in(split, folder, findings):
+                classes.setdefault(path.name, []).append((path, SPLIT_FOLDERS[split.name.casefold()]))
+        _collect(classes, folder, findings)
+    listing = pd.DataFrame(findings.rows, columns=["path", "label", "source_split"], dtype=str)
+    if not splits:
+        listing = listing.drop(columns="source_split")
+    owners = pd.DataFrame(index=listing.index)
+    notes = _notes(findings, splits if len(splits) == len(inner) else [])
+    return scan_photos(listing, owners, folder, findings.problems, notes, progress)
+
+
+def _folders_in(parent: Path, root: Path, findings: _Findings) -> list[Path]:
+    """Folders that may be classes. Photos beside them belong to no class."""
+    folders = []
+    for path in sorted(parent.iterdir()):
+        if _is_hidden(path.name):
+            findings.ignored["hidden"] += 1
+        elif path.is_dir():
+            folders.append(path)
+        elif path.suffix.lower() in PHOTO_SUFFIXES:
+            shown = path.relative_to(root).as_posix()
+            fix = "Move it into the folder of its class, or take it out."
+            findings.problems.append(
+                Problem(shown, "photo without class", "not in a folder of a class", "a class", fix)
+            )
+        else:
+            findings.ignored[path.suffix.lower() or "no suffix"] += 1
+    return folders
+
+
+def _beside_classes(path: Path, inner: list[Path]) -> Problem:
+    others = ", ".join(other.name for other in inner if other.name.casefold() not in SPLIT_FOLDERS)
+    return Problem(
+        path=path.name,
+        rule="split folder beside classes",
+        found=f"'{path.name}', which holds folders, beside {others}",
+        expected="either folders of classes, or train, valid and test alone",
+        fix="Move the others away, or the classes out of the split folder.",
+    )
+
+
+def _collect(classes: dict[str, list[tuple[Path, str]]], root: Path, findings: _Findings) -> None:
+    for label, folders in sorted(classes.items()):
+        before = len(findings.rows)
+        for folder, subset in folders:
+            for path in _photos_below(folder, findings):
+                findings.rows.append((path.relative_to(root).as_posix(), label, subset))
+        if len(findings.rows) == before:
+            shown = folders[0][0].relative_to(root).as_posix()
+            fix = "Put photos in it, or remove it."
+            findings.problems.append(Problem(shown, "empty class", "no photos", "photos of the class", fix))
+
+
+def _photos_below(folder: Path, findings: _Findings) -> list[Path]:
+    photos = []
+    seen = set()
+    for here, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link that leads back up, or twice to one place
+            inner.clear()
+            continue
+        seen.add(real)
+        findings.ignored["hidden"] += sum(_is_hidden(name) for name in inner)
+        inner[:] = sorted(name for name in inner if not _is_hidden(name))
+        findings.nested = findings.nested or bool(inner)
+        for name in sorted(names):
+            if _is_hidden(name):
+                findings.ignored["hidden"] += 1
+            elif Path(name).suffix.lower() in PHOTO_SUFFIXES:
+                photos.append(Path(here) / name)
+            else:
+                findings.ignored[Path(name).suffix.lower() or "no suffix"] += 1
+    return photos
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+def _notes(findings: _Findings, splits: list[Path]) -> list[str]:
+    notes = []
+    if splits:
+        names = ", ".join(path.name for path in splits)
+        notes.append(f"The folders {names} were merged; the column source_split keeps where each photo came from.")
+    if findings.nested:
+        notes.append("Folders inside a class's folder were read too; their names were not taken as groups.")
+    ignored = sum(findings.ignored.values())
+    if ignored:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in findings.ignored.most_common())
+        notes.append(f"{ignored:,} files and folders that are not photos were left out ({kinds}).")
+    return notes

@@ -1,0 +1,1 @@
+"""What predictions tables say: metrics, computed without a model and without torch."""

@@ -1,0 +1,108 @@
+"""Writing files so that a reader finds the old content or the new one, never half of it."""
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """Hexadecimal SHA-256 of ``content``."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of the file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then move it over ``path``.
+
+    If ``write`` fails (a full disk, an interrupt), ``path`` is as it was and the temporary file is gone.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file at once (see :func:`replace_file`)."""
+    replace_file(path, lambda temporary: _write_all(temporary, content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 text file at once (see :func:`replace_file`)."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write indented JSON at once. NaN and infinity are refused, because JSON has no such numbers."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line in a single write, so that two processes never mix their lines.
+
+    A torn last line, left by a crash, is closed first: it stays a line of its own that readers skip.
+    """
+    torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(handle, (("\n" if torn else "") + line + "\n").encode("utf-8"))
+    finally:
+        os.close(handle)
+
+
+def csv_line(values: list[Any]) -> str:
+    """One CSV row without its line end."""
+    buffer = StringIO()
+    csv.writer(buffer, lineterminator="").writerow(values)
+    return buffer.getvalue()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of an append-only JSON-lines file; empty if there is none. Torn lines are skipped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _write_all(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

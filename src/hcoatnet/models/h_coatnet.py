@@ -1,0 +1,355 @@
+"""H-CoAtNet: a convolutional backbone with a transformer in the middle and token pruning at the end.
+
+After "H-CoAtNet: Hierarchically Enhanced Hybrid Learning for Ichthyosis Classification":
+
+    photo → backbone to stride 8 → tokens + position embedding → 2 transformer blocks
+          → rest of the backbone → tokens → H-SE twice → mean → LayerNorm → dropout → linear
+
+The backbone is timm's ConvNeXt (Liu et al. 2022, arXiv 2201.03545) or EfficientNet (Tan & Le 2019, arXiv 1905.11946).
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import DropPath, LayerNorm, to_2tuple, trunc_normal_
+from timm.models import (
+    ConvNeXt,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    is_model_in_modules,
+    register_model,
+)
+from timm.models.convnext import checkpoint_filter_fn as convnext_filter_fn
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from hcoatnet.errors import ModelError
+from hcoatnet.models import gradient_checkpointing
+from hcoatnet.models.ablations import expand_ablation
+from hcoatnet.models.token_pruning import HierarchicalSE, StageTrace, parse_stages
+
+SPLIT_STRIDE = 8
+
+
+class HCoAtNet(nn.Module):
+    """H-CoAtNet over a timm backbone.
+
+    Args:
+        backbone: Name of a timm ConvNeXt (v1) or EfficientNet.
+        img_size: Photo size for which the position embedding is made; at other sizes it is interpolated.
+        in_chans: Channels of the photos.
+        num_classes: Classes of the linear layer; 0 leaves it out.
+        global_pool: Only ``avg``.
+        drop_rate: Dropout before the linear layer.
+        drop_path_rate: Stochastic depth of the backbone, rising as timm has it; the transformer blocks take the rate that
+            the backbone has reached where they stand.
+        transformer: Whether the transformer blocks and the position embedding are there.
+        stages: Stages of H-SE (see :func:`~hcoatnet.models.token_pruning.parse_stages`).
+        importance: How tokens are scored (see :class:`~hcoatnet.models.token_pruning.HierarchicalSE`).
+        stage1_repeats: How often a ConvNeXt's first stage is applied, with the same weights.
+
+    Raises:
+        ModelError: A backbone of another family, or an option outside its range.
+    """
+
+    # Parts that a checkpoint of the backbone alone lacks, and parts of it that have no place here.
+    own_parts = ("pos_embed", "transformer", "hse", "norm")
+    foreign_parts = ("backbone.head.pre_logits",)
+
+    def __init__(
+        self,
+        backbone: str = "convnext_tiny",
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_rate: float = 0.2,
+        drop_path_rate: float = 0.0,
+        transformer: bool = True,
+        stages: str | float = "gate:0.75,gate:0.5",
+        importance: str = "gradient",
+        stage1_repeats: int = 1,
+    ) -> None:
+        super().__init__()
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+        self.backbone_name = backbone
+        self.backbone = _create_backbone(backbone, in_chans, drop_path_rate)
+        self.early_parts, self.late_parts, width = _split_backbone(self.backbone, backbone, stage1_repeats)
+        self.num_features = self.head_hidden_size = self.backbone.num_features
+
+        self.pos_embed: nn.Parameter | None = None
+        self.transformer: nn.Sequential | None = None
+        if transformer:
+            height, breadth = (side // SPLIT_STRIDE for side in to_2tuple(img_size))
+            self.pos_embed = nn.Parameter(torch.zeros(1, height, breadth, width))
+            rates = [part.drop_prob for name in self.early_parts for part in _drop_paths(self.backbone, name)]
+            self.transformer = nn.Sequential(
+                *(_transformer_block(width, drop_path=max(rates, default=0.0)) for _ in range(2))
+            )
+        self.hse = HierarchicalSE(self.num_features, parse_stages(stages), importance)
+        self.hse.apply(_initialise)
+        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.reset_classifier(num_classes, global_pool)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the linear layer by a new one; 0 classes leave it out."""
+        if global_pool not in (None, "avg"):
+            raise ModelError(f"H-CoAtNet pools by the average: 'global_pool' must be 'avg'. Got {global_pool!r} instead.")
+        self.num_classes = num_classes
+        self.head: nn.Module = nn.Identity()
+        if num_classes > 0:
+            like = self.norm.weight
+            self.head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+            _initialise(self.head)
+        elif self.hse.cuts and self.hse.importance == "gradient":
+            warnings.warn("Without classes there is no head to score tokens by: their norm is used.", stacklevel=2)
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer."""
+        return self.head
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute activations again in the backward pass instead of storing them."""
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that weight decay should leave alone."""
+        return {"pos_embed"}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:
+        """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
+        early = [f"backbone.{name}" for name in dict.fromkeys(self.early_parts)]
+        order = [*early, "pos_embed", "transformer", *(f"backbone.{name}" for name in self.late_parts)]
+
+        def place(parameter: str) -> tuple[int, int]:
+            for index, part in enumerate(order):
+                if parameter == part or parameter.startswith(part + "."):
+                    block = re.search(r"\.(\d+)\.", parameter[len(part) :])
+                    return index, 0 if coarse or block is None else int(block[1])
+            return len(order), 0
+
+        return place
+
+    def forward_tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[StageTrace, ...]]:
+        """Photos (B, 3, H, W) to the kept tokens (B, k, C) and the trace of every cut."""
+        x = self._run_backbone(self.early_parts, x)
+        if self.transformer is not None and self.pos_embed is not None:
+            x = self._attend(x, self.transformer, self.pos_embed)
+        x = self._run_backbone(self.late_parts, x)
+        tokens, traces = self.hse(x.flatten(2).transpose(1, 2), self.norm, self.head)
+        return tokens, traces
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Photos (B, 3, H, W) to the kept tokens (B, k, C)."""
+        return self.forward_tokens(x)[0]
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Kept tokens (B, k, C) to logits (B, classes), or with ``pre_logits`` to features (B, C)."""
+        x = self.head_drop(self.norm(x.mean(dim=1)))
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Photos (B, 3, H, W) to logits (B, classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_with_trace(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[StageTrace, ...]]:
+        """Photos (B, 3, H, W) to logits (B, classes) and what every cut saw and kept."""
+        tokens, traces = self.forward_tokens(x)
+        return self.forward_head(tokens), traces
+
+    def _run_backbone(self, parts: tuple[str, ...], x: torch.Tensor) -> torch.Tensor:
+        for name in parts:
+            x = gradient_checkpointing.run(self.backbone.get_submodule(name), x, self.grad_checkpointing)
+        return x
+
+    def _attend(self, x: torch.Tensor, transformer: nn.Sequential, pos_embed: nn.Parameter) -> torch.Tensor:
+        batch, channels, height, width = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + resample_position_embedding(pos_embed, height, width).flatten(1, 2)
+        for block in transformer:
+            tokens = gradient_checkpointing.run(block, tokens, self.grad_checkpointing)
+        return tokens.transpose(1, 2).reshape(batch, channels, height, width)
+
+
+def resample_position_embedding(embedding: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Position embedding (1, H, W, C) for a map of another size, bicubic; the same tensor if the size is its own."""
+    if embedding.shape[1:3] == (height, width):
+        return embedding
+    channels_first = embedding.permute(0, 3, 1, 2).float()
+    resampled = F.interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
+    return resampled.permute(0, 2, 3, 1).to(embedding.dtype)
+
+
+def checkpoint_filter_fn(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -> dict[str, torch.Tensor]:
+    """Checkpoint of an H-CoAtNet, or of its backbone under timm's or the original names, as ``model`` names it."""
+    if not any(key.startswith("backbone.") for key in state_dict):
+        state_dict = _adopt_backbone(state_dict, model)
+    if model.pos_embed is not None and "pos_embed" in state_dict:
+        _, height, width, _ = model.pos_embed.shape
+        resampled = resample_position_embedding(state_dict["pos_embed"], height, width)
+        state_dict = {**state_dict, "pos_embed": resampled}
+    return state_dict
+
+
+def _adopt_backbone(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -> dict[str, torch.Tensor]:
+    if isinstance(model.backbone, ConvNeXt):
+        state_dict = convnext_filter_fn(state_dict, model.backbone)
+    own_names = {f"{get_pretrained_cfg(model.backbone_name).classifier}.": "head.", "head.norm.": "norm."}
+    adopted = {}
+    for key, tensor in state_dict.items():
+        prefix = next((prefix for prefix in own_names if key.startswith(prefix)), "")
+        adopted[own_names.get(prefix, "backbone.") + key.removeprefix(prefix)] = tensor
+    return adopted
+
+
+def _create_backbone(name: str, in_chans: int, drop_path_rate: float) -> nn.Module:
+    wanted = "The 'backbone' option must be a timm ConvNeXt (v1) or EfficientNet"
+    if not timm.is_model(name):
+        raise ModelError(f"{wanted}. timm has no model {name!r}.")
+    if not is_model_in_modules(name, ("convnext", "efficientnet")):
+        raise ModelError(f"{wanted}. Got {name!r}, which is neither.")
+    backbone: nn.Module = timm.create_model(name, num_classes=0, in_chans=in_chans, drop_path_rate=drop_path_rate)
+    if any(part.endswith(".grn") for part, _ in backbone.named_modules()):
+        raise ModelError(f"{wanted}. Got {name!r}, a ConvNeXt v2.")
+    if isinstance(backbone, ConvNeXt):
+        backbone.head = nn.Identity()
+    return backbone
+
+
+def _split_backbone(backbone: nn.Module, name: str, repeats: int) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """Names of the parts up to stride 8 and of those after it, in order of use, and the width at the split."""
+    if isinstance(backbone, ConvNeXt):
+        parts = ["stem", *(f"stages.{i}" for i in range(len(backbone.stages))), "norm_pre"]
+    else:
+        parts = ["conv_stem", "bn1", *(f"blocks.{i}" for i in range(len(backbone.blocks))), "conv_head", "bn2"]
+    split = [info for info in backbone.feature_info if info["reduction"] == SPLIT_STRIDE][-1]
+    end = parts.index(split["module"]) + 1
+    early, late = parts[:end], parts[end:]
+    if repeats < 1 or (repeats > 1 and not isinstance(backbone, ConvNeXt)):
+        raise ModelError(
+            "The 'stage1_repeats' option must be at least 1, and 1 over an EfficientNet. "
+            f"Got {repeats} over {name!r} instead."
+        )
+    repeated = ["stages.0"] * (repeats - 1)
+    return (*early[:1], *repeated, *early[1:]), tuple(late), split["num_chs"]
+
+
+def _transformer_block(width: int, drop_path: float) -> nn.Module:
+    divisors = [heads for heads in range(1, width + 1) if width % heads == 0]
+    heads = min(divisors, key=lambda divisor: abs(divisor - width / 32))
+    block: nn.Module = Block(width, heads, mlp_ratio=4.0, qkv_bias=False, drop_path=drop_path, norm_layer=LayerNorm)
+    return block.apply(_initialise)
+
+
+def _drop_paths(backbone: nn.Module, part: str) -> list[DropPath]:
+    return [module for module in backbone.get_submodule(part).modules() if isinstance(module, DropPath)]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _cfg() -> dict[str, Any]:
+    return {
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "fixed_input_size": True,  # the position embedding is made for a size, so timm passes img_size on
+        "pool_size": (7, 7),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "classifier": "head",
+    }
+
+
+SIZES = ("atto", "femto", "pico", "nano", "tiny", "small", "base")
+default_cfgs = generate_default_cfgs({"h_coatnet": _cfg(), **{f"h_coatnet_{size}": _cfg() for size in SIZES}})
+
+
+def _create(variant: str, backbone: str, pretrained: bool, ablation: str | None, options: dict[str, Any]) -> HCoAtNet:
+    if "backbone" in options:
+        raise ModelError(f"{variant} stands on {backbone}. For another backbone, use the model h_coatnet instead.")
+    if ablation is not None:
+        options = expand_ablation(ablation, options)
+    # There are no weights of H-CoAtNet itself: "pretrained" means those of its backbone.
+    overlay = options.pop("pretrained_cfg_overlay", None) or {}
+    if weights := get_pretrained_cfg(backbone):
+        source = {"url": weights.url, "hf_hub_id": weights.hf_hub_id, "license": weights.license}
+        overlay = {**source, "first_conv": f"backbone.{weights.first_conv}", **overlay}
+    model: HCoAtNet = build_model_with_cfg(
+        HCoAtNet,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        pretrained_strict=False,
+        pretrained_cfg_overlay=overlay,
+        backbone=backbone,
+        **options,
+    )
+    return model
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet(
+    pretrained: bool = False, backbone: str = "convnext_tiny", ablation: str | None = None, **kwargs: Any
+) -> HCoAtNet:
+    """H-CoAtNet over any timm ConvNeXt (v1) or EfficientNet."""
+    return _create("h_coatnet", backbone, pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_atto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Atto."""
+    return _create("h_coatnet_atto", "convnext_atto", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_femto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Femto."""
+    return _create("h_coatnet_femto", "convnext_femto", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_pico(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Pico."""
+    return _create("h_coatnet_pico", "convnext_pico", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_nano(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Nano."""
+    return _create("h_coatnet_nano", "convnext_nano", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_tiny(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Tiny; the published model, 29,012,165 parameters with five classes."""
+    return _create("h_coatnet_tiny", "convnext_tiny", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_small(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Small."""
+    return _create("h_coatnet_small", "convnext_small", pretrained, ablation, kwargs)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def h_coatnet_base(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
+    """H-CoAtNet over ConvNeXt-Base."""
+    return _create("h_coatnet_base", "convnext_base", pretrained, ablation, kwargs)

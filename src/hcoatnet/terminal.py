@@ -1,0 +1,68 @@
+"""What the command line shows: lines, tables and errors."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hcoatnet.errors import DataProblems, HCoAtNetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+out = Console()
+err = Console(stderr=True)
+
+
+def say(*lines: str) -> None:
+    """Print lines as they are, unwrapped."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_error(message: str) -> None:
+    """Print one message to standard error."""
+    err.print(Text.assemble(("Error: ", "bold red"), message), highlight=False, soft_wrap=True)
+
+
+def report_error(error: HCoAtNetError) -> None:
+    """Print the message, and the table of problems where there are several."""
+    print_error(str(error))
+    if isinstance(error, DataProblems):
+        columns = ("path", "rule", "found", "expected", "fix")
+        rows = [[getattr(problem, name) for name in columns] for problem in error.problems]
+        err.print(table("", columns, rows))
+
+
+def print_summary(subsets: Mapping[str, Any]) -> None:
+    """Print the headline metrics of each subset."""
+    columns = ("", "photos", "groups", "accuracy", "balanced accuracy", "macro F1", "log loss")
+    rows = [
+        [
+            name,
+            str(summary["n"]),
+            str(summary["groups"]),
+            *(f"{summary[key]['value']:.4f}" for key in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")),
+        ]
+        for name, summary in subsets.items()
+    ]
+    out.print(table("", columns, rows, right=range(1, len(columns))))
+
+
+def print_frame(title: str, frame: "pd.DataFrame") -> None:
+    """Print a table with its index as the first column."""
+    columns = ["", *map(str, frame.columns)]
+    rows = [[str(index), *map(str, row)] for index, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    out.print(table(title, columns, rows, right=range(1, len(columns))))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Table:
+    """A plain table; ``right`` numbers the columns that are aligned right."""
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        made.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

@@ -1,0 +1,1 @@
+"""Training: loop, objective, optimisation, checkpoints and the run directory."""

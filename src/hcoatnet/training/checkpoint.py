@@ -1,0 +1,64 @@
+"""The two files of weights in a run directory: the best ones to use, and the whole state to continue from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hcoatnet.errors import RunError
+from hcoatnet.files import replace_file
+
+STATE_FORMAT = 1
+
+
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the model's parameters and buffers as safetensors, at once."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load what :func:`save_weights` wrote into a model of the same architecture.
+
+    Raises:
+        RunError: The file is missing, damaged, or of another architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"Cannot read the weights {path}: {error}. Train again, or restore the file.") from error
+    except RuntimeError as error:
+        raise RunError(
+            f"The weights {path} are not those of the model in the run's config.yaml. Restore the two files together."
+        ) from error
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write everything that training needs to continue: tensors and plain values only."""
+    replace_file(path, lambda temporary: torch.save({"format": STATE_FORMAT, **state}, temporary))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote, onto the CPU, without unpickling code.
+
+    Raises:
+        RunError: The file is damaged, holds anything but tensors and plain values, or is of a newer version.
+    """
+    import pickle
+
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise RunError(f"Cannot read the training state {path}: it is damaged or not ours. Start a new run.") from error
+    if state.get("format") != STATE_FORMAT:
+        raise RunError(
+            f"The training state {path} has format {state.get('format')}; this version reads {STATE_FORMAT}. "
+            "Continue with the version of hcoatnet that wrote it."
+        )
+    return state

@@ -1,0 +1,257 @@
+"""The training loop: epochs of optimiser steps, each followed by validation and a checkpoint."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from hcoatnet.config import TrainConfig
+from hcoatnet.data.loading import EpochOrder, batches
+from hcoatnet.errors import TrainingError
+from hcoatnet.evaluation.metrics import score
+from hcoatnet.seeding import Purpose, cpu_draws, derive, seed_everything
+from hcoatnet.training.checkpoint import load_state, save_state, save_weights
+from hcoatnet.training.history import append_history, start_history
+from hcoatnet.training.inference import memory_layout, predict_logits
+from hcoatnet.training.journal import Journal
+from hcoatnet.training.objective import Objective, mix_batch
+from hcoatnet.training.optimisation import build_average, build_optimizer, build_schedule
+from hcoatnet.training.run_directory import RunDirectory
+
+CHECK_EVERY = 20
+"""Steps between looks at whether the losses are finite; a look makes a GPU wait."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training works on.
+
+    Attributes:
+        training: Loader of augmented training batches.
+        order: The sampler inside it.
+        validation: Loader of validation batches.
+        validation_labels: (N,) int64 class indices in the loader's order.
+        objective: The loss, its weights on the training device.
+        classes: Names of the classes, in the order of the logits.
+    """
+
+    training: DataLoader[Any]
+    order: EpochOrder
+    validation: DataLoader[Any]
+    validation_labels: Tensor
+    objective: Objective
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch in ``history.csv``; the losses are a photo's mean, the validation loss unweighted and unsmoothed."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
+    learning_rate: float
+    photos_per_second: float
+    seconds: float
+    best: int
+
+
+class Learner:
+    """A model with everything that changes while it learns, and how to store and restore all of it."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.model = model.to(accelerator.device)
+        if config.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = build_average(self.model, config)
+        self.optimizer = build_optimizer(self.model, config)
+        self.schedule = build_schedule(self.optimizer, config, steps_per_epoch)
+        self.updates = 0
+        self.rows: list[Row] = []
+        self.layout = memory_layout(self.model)
+        compiled = torch.compile(self.model) if config.compile else self.model
+        # accelerate puts mixed precision into the forward of what it is given: a shell keeps the model in float32
+        self.prepared, self.prepared_optimizer = accelerator.prepare(nn.Sequential(compiled), self.optimizer)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model to evaluate: the averaged weights where there are any."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to continue. Random states are not among it: each epoch has a seed of its own."""
+        scaler = self.accelerator.scaler
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "updates": self.updates,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` gave."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.updates = state["updates"]
+        self.rows = [Row(**row) for row in state["rows"]]
+        self.schedule.step_update(self.updates)
+
+    def step(self, group: list[tuple[Tensor, Tensor]], objective: Objective) -> Tensor:
+        """One optimiser step over the micro-batches of ``group``; returns the loss, left on the device."""
+        weight = sum(objective.total_weight(targets) for _, targets in group)
+        total = torch.zeros((), device=self.accelerator.device)
+        for photos, targets in group:
+            loss = objective.weighted_sum(self.prepared(photos), targets) / weight
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        if self.config.clip_grad > 0:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+        self.prepared_optimizer.step()
+        self.prepared_optimizer.zero_grad()
+        self.updates += 1
+        self.schedule.step_update(self.updates)
+        if self.average is not None:
+            self.average.update(self.model, step=self.updates)
+        return total
+
+
+def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journal) -> None:
+    """Train from where ``learner`` stands to the last epoch, with a checkpoint after each.
+
+    Raises:
+        TrainingError: The loss is no finite number. The last good checkpoint stays.
+    """
+    config = learner.config
+    if run.state_file.exists():
+        learner.restore(load_state(run.state_file))
+        journal.say(f"Continuing after epoch {len(learner.rows)} of {config.epochs}.")
+    start_history(run.history_file, [asdict(row) for row in learner.rows])
+    for epoch in range(len(learner.rows), config.epochs):
+        started = time.perf_counter()
+        loss, rate = train_epoch(learner, material, epoch, journal)
+        validated = validate(learner.evaluated, material, learner.accelerator.device)
+        if not math.isfinite(validated["val_loss"]):
+            raise _not_finite("validation loss", validated["val_loss"], f"after epoch {epoch + 1}")
+        best = _is_best(config.monitor, validated, learner.rows)
+        row = Row(
+            epoch=epoch + 1,
+            train_loss=loss,
+            **validated,
+            learning_rate=learner.optimizer.param_groups[0]["lr"],
+            photos_per_second=round(rate, 1),
+            seconds=round(time.perf_counter() - started, 2),
+            best=int(best),
+        )
+        learner.rows.append(row)
+        if best:
+            save_weights(learner.evaluated, run.weights_file, _weights_metadata(config, material.classes, epoch))
+        save_state(learner.state(), run.state_file)
+        append_history(run.history_file, asdict(row))
+        journal.say(_line(row, config.epochs))
+
+
+def train_epoch(learner: Learner, material: Material, epoch: int, journal: Journal) -> tuple[float, float]:
+    """One pass over the training photos; returns the mean loss of a step and the photos trained on a second."""
+    config = learner.config
+    seed_everything(derive(config.seed, Purpose.EPOCH, epoch))
+    learner.prepared.train()
+    material.order.epoch = epoch
+    losses: list[Tensor] = []
+    started = time.perf_counter()
+    with journal.steps(f"epoch {epoch + 1}/{config.epochs}", len(material.training)) as steps:
+        for group in _groups(learner, material, epoch):
+            losses.append(learner.step(group, material.objective))
+            for _ in group:
+                steps.advance()
+            if len(losses) % CHECK_EVERY == 0:
+                _check_finite(losses, epoch)
+    _check_finite(losses, epoch)
+    seconds = time.perf_counter() - started
+    return float(torch.stack(losses).double().mean()), len(material.order) / seconds
+
+
+def validate(model: nn.Module, material: Material, device: torch.device) -> dict[str, float]:
+    """Loss, accuracy, balanced accuracy and macro F1 on the validation photos, as columns of a row."""
+    logits = predict_logits(model, material.validation, device)
+    loss = functional.cross_entropy(torch.from_numpy(logits).double(), material.validation_labels)
+    figures = score(material.validation_labels.numpy(), logits)
+    return {
+        "val_loss": float(loss),
+        "val_accuracy": figures.accuracy,
+        "val_balanced_accuracy": figures.balanced_accuracy,
+        "val_macro_f1": figures.macro_f1,
+    }
+
+
+def _groups(learner: Learner, material: Material, epoch: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The micro-batches of each optimiser step: photos (B, 3, S, S) and targets (B, C), on the device, mixed."""
+    config, device = learner.config, learner.accelerator.device
+    stream = enumerate(batches(material.training))
+    while chunk := list(islice(stream, config.accumulation)):
+        group = []
+        for number, (photos, labels) in chunk:
+            targets = functional.one_hot(labels, len(material.classes)).float()
+            with cpu_draws(derive(config.seed, Purpose.MIXING, epoch, number)):
+                mixed, targets = mix_batch(photos, targets, config.mixup, config.cutmix)
+            mixed = mixed.to(device, non_blocking=True, memory_format=learner.layout)
+            group.append((mixed, targets.to(device, non_blocking=True)))
+        yield group
+
+
+def _check_finite(losses: list[Tensor], epoch: int) -> None:
+    finite = torch.stack(losses).isfinite()
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0]) + 1
+        raise _not_finite("loss", float(losses[step - 1]), f"at step {step} of epoch {epoch + 1}")
+
+
+def _not_finite(what: str, value: float, where: str) -> TrainingError:
+    return TrainingError(
+        f"The {what} is {value} {where}. Training stopped; the checkpoint of the last epoch before it is kept. "
+        "Lower --lr, set --clip-grad 1, or use --precision fp32."
+    )
+
+
+def _is_best(monitor: str, validated: dict[str, float], rows: list[Row]) -> bool:
+    name = f"val_{monitor}"
+    sign = -1 if monitor == "loss" else 1
+    values = [sign * getattr(row, name) for row in rows]
+    return sign * validated[name] > max(values, default=-math.inf)
+
+
+def _weights_metadata(config: TrainConfig, classes: tuple[str, ...], epoch: int) -> dict[str, str]:
+    import json
+
+    return {
+        "model": config.model,
+        "image_size": str(config.image_size),
+        "classes": json.dumps(list(classes)),
+        "epoch": str(epoch + 1),
+    }
+
+
+def _line(row: Row, epochs: int) -> str:
+    return (
+        f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  train loss {row.train_loss:.4f}  "
+        f"val loss {row.val_loss:.4f}  macro F1 {row.val_macro_f1:.4f}  balanced accuracy "
+        f"{row.val_balanced_accuracy:.4f}  {row.photos_per_second:.0f} photos/s{'  best' if row.best else ''}"
+    )

@@ -1,0 +1,202 @@
+"""A run directory: where its files lie, who may write to it, and what it says about itself."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hcoatnet import __version__
+from hcoatnet.config import TrainConfig, read_settings, resolve_config, write_settings
+from hcoatnet.errors import RunError
+from hcoatnet.files import write_json
+
+RUN_FORMAT = 1
+RECORDED_PACKAGES = (
+    "accelerate",
+    "numpy",
+    "pandas",
+    "pillow",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.resolve().name
+
+    @property
+    def config_file(self) -> Path:
+        """Every setting, in a form that ``--config`` takes."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions and hardware."""
+        return self.path / "environment.json"
+
+    @property
+    def manifest_file(self) -> Path:
+        """A copy of the manifest, byte for byte."""
+        return self.path / "manifest.csv"
+
+    @property
+    def split_file(self) -> Path:
+        """The resolved split: path, group, subset."""
+        return self.path / "split.csv"
+
+    @property
+    def history_file(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def weights_file(self) -> Path:
+        """The best weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def state_file(self) -> Path:
+        """What is needed to continue, as of the latest epoch's end."""
+        return self.path / "state.pt"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The results; its presence marks a finished run."""
+        return self.path / "metrics.json"
+
+    @property
+    def log_file(self) -> Path:
+        """What was said while it ran."""
+        return self.path / "log.txt"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.path / "figures"
+
+    def predictions_file(self, subset: str) -> Path:
+        """The predictions table of ``val`` or ``test``."""
+        return self.path / f"predictions_{subset}.csv"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.metrics_file.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out of the directory.
+
+        Raises:
+            RunError: Another process is at work in it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"Another process is training in {self.path}. Wait for it, or choose another directory with --out."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, config: TrainConfig, device: str) -> None:
+        """Write the environment and the settings. The settings come last: they mark a run that was begun."""
+        write_json(self.environment_file, environment(device))
+        write_settings(config, self.config_file)
+
+    def settings(self) -> TrainConfig:
+        """The settings of the run, its paths as seen from the working directory.
+
+        Raises:
+            RunError: No run was begun here, or a newer version wrote it.
+        """
+        if not self.started:
+            raise RunError(f"{self.path} is not a run directory: it has no config.yaml. Give one that `train` made.")
+        self.check_format()
+        return resolve_config(read_settings(self.config_file))
+
+    def results(self) -> dict[str, Any]:
+        """The content of metrics.json of a finished run."""
+        try:
+            content: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        except OSError:
+            raise RunError(
+                f"The run {self.path} is not finished: it has no metrics.json. Finish it with "
+                f"`hcoatnet train --resume {self.path}`."
+            ) from None
+        return content
+
+    def check_format(self) -> None:
+        """Refuse what a newer version wrote.
+
+        Raises:
+            RunError: The run's format is not the one this version reads.
+        """
+        try:
+            found = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunError(f"Cannot read {self.environment_file}: {error}. Restore it, or start a new run.") from error
+        if found.get("format") != RUN_FORMAT:
+            raise RunError(
+                f"The run {self.path} was written by hcoatnet {found.get('hcoatnet', '?')} in format "
+                f"{found.get('format')}; this is hcoatnet {__version__}, which reads format {RUN_FORMAT}. "
+                "Use the version that wrote it."
+            )
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions and hardware that a result depends on; nothing that identifies the user or the machine."""
+    import torch
+
+    return {
+        "format": RUN_FORMAT,
+        "hcoatnet": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

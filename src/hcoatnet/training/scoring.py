@@ -1,0 +1,185 @@
+"""A trained run over photos: predictions table, metrics, figures and report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from torch import nn
+
+from hcoatnet.config import TrainConfig
+from hcoatnet.data.loading import evaluation_loader
+from hcoatnet.data.manifest import Manifest, load_data
+from hcoatnet.errors import DataError, RunError
+from hcoatnet.evaluation.ledger import LEDGER_NAME, check_ledger, record_opening
+from hcoatnet.evaluation.metrics import summarise
+from hcoatnet.evaluation.predictions import Predictions, build_predictions, write_predictions
+from hcoatnet.files import sha256_of_file, write_json
+from hcoatnet.report import figures
+from hcoatnet.report.html import write_evaluation_report
+from hcoatnet.training.checkpoint import load_weights
+from hcoatnet.training.inference import predict_logits
+from hcoatnet.training.journal import Journal
+from hcoatnet.training.preparation import Prepared, build_accelerator, ledger_of, stored_data
+from hcoatnet.training.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` made.
+
+    Attributes:
+        folder: Where its files lie.
+        predictions: The table.
+        metrics: The content of metrics.json.
+    """
+
+    folder: Path
+    predictions: Predictions
+    metrics: Mapping[str, Any]
+
+
+def trained_model(run: RunDirectory, config: TrainConfig, classes: int, device: torch.device) -> nn.Module:
+    """The model of a run with its best weights, on ``device``, in evaluation mode."""
+    from hcoatnet.models import registry
+
+    model = registry.create(config.model, classes, config.image_size, **config.model_options)
+    load_weights(model, run.weights_file)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    return model.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def predict_photos(
+    model: nn.Module,
+    photos: pd.DataFrame,
+    folder: Path,
+    config: TrainConfig,
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> Predictions:
+    """The predictions table of ``photos``, rows with path (relative to ``folder``), group, label, subset and extras."""
+    loader = evaluation_loader([folder / path for path in photos["path"]], config, device)
+    return build_predictions(photos, predict_logits(model, loader, device), classes)
+
+
+def subset_rows(prepared: Prepared, subset: str) -> pd.DataFrame:
+    """The photos of one subset: path, group (the split's), label, subset, and the manifest's further columns."""
+    table = prepared.manifest.table.drop(columns=["group", "sha256", "width", "height"])
+    chosen = prepared.split.table[prepared.split.table["subset"] == subset]
+    rows = chosen.merge(table, on="path", how="left", validate="one_to_one")
+    first = ["path", "group", "label", "subset"]
+    return rows[first + [name for name in rows.columns if name not in first]]
+
+
+def evaluate_run(
+    path: Path, *, data: Path | None = None, subset: str = "test", name: str | None = None,
+    device: str = "auto", console: Console | None = None,
+) -> Evaluation:  # fmt: skip
+    """Evaluate a finished run again, on its own split or on other labelled photos, into its ``evaluations/<name>/``.
+
+    Args:
+        path: The run directory.
+        data: Other photos, a folder or a manifest; None for the run's own.
+        subset: ``val`` or ``test`` of the run's own photos. Opening ``test`` is recorded in the ledger.
+        name: Name of the folder to write; by default the subset's, or that of ``data``.
+        device: As in training.
+        console: Where to speak.
+
+    Raises:
+        RunError: The run is not finished, or its files do not fit together.
+        DataError: The photos cannot be used, or have classes that the model does not know.
+    """
+    from dataclasses import replace
+
+    journal = Journal(console or Console())
+    run = RunDirectory(path)
+    config = replace(run.settings(), device=device)
+    results = run.results()
+    classes = tuple(results["classes"])
+    own = data is None
+    if data is None:
+        prepared = stored_data(config, run)
+        rows, folder = subset_rows(prepared, subset), prepared.manifest.folder
+        notes: list[str] = []
+        overlap = None
+    else:
+        manifest, scanned = load_data(data)
+        _check_classes(manifest, classes, data)
+        rows, folder, notes = _other_rows(manifest), manifest.folder, list(scanned)
+        overlap = _overlap(manifest, run)
+    if own and subset == "test":
+        record_test_opening(run, config, ledger_of(config))
+    accelerator = build_accelerator(config)
+    model = trained_model(run, config, len(classes), accelerator.device)
+    predictions = predict_photos(model, rows, folder, config, classes, accelerator.device)
+    label = name or (subset if data is None else data.stem if data.is_file() else data.resolve().name)
+    metrics = {
+        "format": 1,
+        "run": run.name,
+        "model": config.model,
+        "init": config.init_kind,
+        "data": label,
+        "overlap": overlap,
+        "summary": summarise(predictions),
+        "notes": notes,
+    }
+    target = run.path / "evaluations" / label
+    target.mkdir(parents=True, exist_ok=True)
+    write_predictions(predictions, target / "predictions.csv")
+    figures.save(figures.confusion_matrix(predictions, label), target / "figures" / "confusion_matrix")
+    write_evaluation_report(target, predictions, metrics)
+    write_json(target / "metrics.json", metrics)
+    for note in notes:
+        journal.say(note)
+    return Evaluation(target, predictions, metrics)
+
+
+def record_test_opening(run: RunDirectory, config: TrainConfig, ledger: Path) -> Path:
+    """Record that the run's test set is opened now; inside the run where the data's own folder is gone.
+
+    Returns:
+        The ledger that was written.
+    """
+    if not ledger.parent.is_dir():
+        ledger = run.path / LEDGER_NAME
+    check_ledger(ledger)
+    record_opening(
+        ledger,
+        run=run.name,
+        weights_sha256=sha256_of_file(run.weights_file),
+        split_sha256=sha256_of_file(run.split_file),
+        config_sha256=config.sha256,
+    )
+    return ledger
+
+
+def _other_rows(manifest: Manifest) -> pd.DataFrame:
+    table = manifest.table.drop(columns=["sha256", "width", "height"])
+    table.insert(3, "subset", "new")
+    return table[["path", "group", "label", "subset", *manifest.extra_columns]]
+
+
+def _check_classes(manifest: Manifest, classes: tuple[str, ...], data: Path) -> None:
+    unknown = sorted(set(manifest.classes) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{data} has classes that the run does not know: {', '.join(unknown)}. It knows {', '.join(classes)}. "
+            "Name the classes as in training, or leave the others out."
+        )
+
+
+def _overlap(manifest: Manifest, run: RunDirectory) -> dict[str, int]:
+    """Photos and groups of ``manifest`` that the run was trained or chosen on (same bytes; same group name)."""
+    stored = pd.read_csv(run.manifest_file, dtype=str, keep_default_na=False)
+    split = pd.read_csv(run.split_file, dtype=str, keep_default_na=False)
+    if list(stored["path"]) and not set(stored["path"]) >= set(split["path"]):
+        raise RunError(f"{run.split_file} does not fit {run.manifest_file}. Restore them together.")
+    seen = split[split["subset"] != "test"]
+    hashes = set(stored.loc[stored["path"].isin(seen["path"]), "sha256"])
+    return {
+        "photos": int(manifest.table["sha256"].isin(hashes).sum()),
+        "groups": len(set(manifest.table["group"]) & set(seen["group"])),
+    }

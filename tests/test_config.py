@@ -1,0 +1,177 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hcoatnet.config import (
+    PROTOCOLS,
+    TrainConfig,
+    protocol_file,
+    read_settings,
+    resolve_config,
+    settings_fields,
+    write_settings,
+)
+from hcoatnet.errors import ConfigError
+
+
+def test_precedence_defaults_protocol_file_flags(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("protocol: paper\nlr: 0.01\nepochs: 7\n")
+    config = resolve_config({"epochs": 3}, file)
+    assert config.protocol == "paper"
+    assert config.epochs == 3  # the flag
+    assert config.lr == 0.01  # the file
+    assert config.batch_size == 24  # the protocol
+    assert config.model == TrainConfig.model  # the default
+    assert resolve_config({"protocol": "quick"}, file).protocol == "quick"
+
+
+def test_the_protocol_wins_over_a_default_and_loses_to_a_flag():
+    image_size = read_settings(protocol_file("quick"))["image_size"]
+    assert image_size != TrainConfig.image_size
+    assert resolve_config({"protocol": "quick"}).image_size == image_size
+    assert resolve_config({"protocol": "quick", "image_size": 100}).image_size == 100
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_names_itself_and_opens_with_command_hardware_time_and_range(name):
+    assert len(PROTOCOLS) == 3
+    path = protocol_file(name)
+    comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("hcoatnet train", "Hardware", "Time", "Expected"):
+        assert any(word in line for line in comment), word
+    assert resolve_config({"protocol": name}).protocol == name
+    recipe = {
+        one.name
+        for one in fields(TrainConfig)
+        if one.metadata["group"] in ("Optimisation", "Regularisation", "Augmentation")
+    }
+    left_out = recipe - set(yaml.safe_load(path.read_text())) - {"momentum"}
+    assert left_out == set()  # a protocol says all of its recipe
+
+
+def test_the_paper_protocol_is_the_published_recipe():
+    paper = resolve_config({"protocol": "paper"})
+    published = {
+        "optimizer": "adamw", "lr": 5e-5, "weight_decay": 0.01, "schedule": "cosine", "epochs": 30, "batch_size": 24,
+        "image_size": 224, "dropout": 0.2, "class_weights": "inverse", "label_smoothing": 0.1, "seed": 42,
+        "val_share": 0.15, "test_share": 0.15, "init": "scratch", "crop_scale": 0.8, "rotation": 15,
+        "random_erasing": 0.2, "trivial_augment": True, "horizontal_flip": 0.5, "mixup": 0, "cutmix": 0, "ema": 0,
+    }  # fmt: skip
+    assert {name: getattr(paper, name) for name in published} == published
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("lrr", 1, ["'lrr'", "Did you mean 'lr'"]),
+        ("zzzz", 1, ["'zzzz'", "--help"]),
+        ("lr", "fast", ["--lr", "a number", "'fast'"]),
+        ("lr", -1, ["at least 0", "-1"]),
+        ("lr", float("inf"), ["at least 0", "inf"]),
+        ("lr", float("nan"), ["at least 0", "nan"]),
+        ("epochs", 0, ["at least 1", "0"]),
+        ("epochs", 1.5, ["a whole number", "1.5"]),
+        ("epochs", True, ["a whole number", "True"]),
+        ("dropout", 2, ["[0, 0.95]", "2"]),
+        ("channels_last", "no", ["true or false", "'no'"]),
+        ("optimizer", "lion", ["adamw, adam, sgd", "'lion'"]),
+        ("init", "imagenet", ["scratch, pretrained or pretrained:FILE", "'imagenet'"]),
+        ("init", "pretrained:", ["pretrained:FILE"]),
+        ("model_options", ["importance"], ["key=value"]),
+        ("model_options", {"a": [1]}, ["plain values"]),
+        ("model", 3, ["text", "3"]),
+        ("protocol", "fair", ["paper, strict, quick", "'fair'"]),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(key, value, words):
+    with pytest.raises(ConfigError) as caught:
+        resolve_config({key: value})
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lr: [", ["not valid YAML", "line 1"]),
+        ("- lr", ["key: value", "list"]),
+        ("lrr: 1", ["'lrr'", "mine.yaml", "Did you mean 'lr'"]),
+        ("!!python/object/apply:os.system ['true']", ["not valid YAML"]),
+    ],
+)
+def test_a_wrong_file_is_one_clear_error(tmp_path, text, words):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        resolve_config({}, file)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"Cannot read the config file .*none\.yaml: No such file"):
+        resolve_config({}, tmp_path / "none.yaml")
+
+
+def test_shares_must_leave_photos_to_train_on():
+    with pytest.raises(ConfigError, match="leave 10% of the photos"):
+        resolve_config({"val_share": 0.5, "test_share": 0.4})
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("lr: 1e-3\n")
+    assert yaml.safe_load(file.read_text()) == {"lr": "1e-3"}
+    assert resolve_config({}, file).lr == 1e-3
+
+
+def test_options_are_given_as_pairs_or_as_a_mapping(tmp_path):
+    expected = {"importance": "norm", "stage1_repeats": 3, "flag": True}
+    assert (
+        resolve_config({"model_options": ["importance=norm", "stage1_repeats=3", "flag=true"]}).model_options
+        == expected
+    )
+    file = tmp_path / "mine.yaml"
+    file.write_text("model_options: {importance: norm, stage1_repeats: 3, flag: true}")
+    assert resolve_config({}, file).model_options == expected
+
+
+def test_paths_in_a_file_are_relative_to_it_and_survive_a_round_trip(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    config = resolve_config({"data": "photos/manifest.csv", "split": "splits/s.csv", "init": "pretrained:w/x.pth"})
+    file = Path("runs/a/config.yaml")
+    write_settings(config, file)
+    stored = yaml.safe_load(file.read_text())
+    assert stored["data"] == "../../photos/manifest.csv"
+    assert stored["split"] == "../../splits/s.csv"
+    assert stored["init"] == "pretrained:../../w/x.pth"
+    assert resolve_config({}, file) == config
+    monkeypatch.chdir(tmp_path / "runs")
+    assert resolve_config({}, Path("a/config.yaml")).data == Path("../photos/manifest.csv")
+
+
+def test_every_setting_survives_a_round_trip(tmp_path):
+    config = resolve_config(
+        {"protocol": "quick", "model_options": {"importance": "norm"}, "out": str(tmp_path / "x"), "compile": True}
+    )
+    write_settings(config, tmp_path / "config.yaml")
+    assert replace(resolve_config({}, tmp_path / "config.yaml"), out=config.out) == config
+
+
+def test_the_digest_follows_the_recipe_and_nothing_else():
+    base = resolve_config({})
+    same = {"seed": 7, "fold": 2, "repeat": 1, "device": "cpu", "workers": 3, "out": "x", "data": "y", "split": "z"}
+    for name, value in same.items():
+        assert resolve_config({name: value}).sha256 == base.sha256, name
+    other = {"lr": 0.5, "model": "cnn", "init": "pretrained", "epochs": 2, "image_size": 64, "model_options": {"a": 1}}
+    digests = {resolve_config({name: value}).sha256 for name, value in other.items()}
+    assert len(digests | {base.sha256}) == len(other) + 1
+
+
+def test_every_setting_is_documented():
+    described = settings_fields()
+    assert len(described) == len(fields(TrainConfig)) >= 40
+    for one, _ in described:
+        assert len(one.metadata["help"]) > 5, one.name

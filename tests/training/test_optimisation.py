@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hcoatnet.config import resolve_config
+from hcoatnet.training.optimisation import build_average, build_optimizer, build_schedule
+
+
+def learning_rates(steps_per_epoch=10, **settings):
+    config = resolve_config({"lr": 1.0, **settings})
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_schedule(optimizer, config, steps_per_epoch)
+    rates = []
+    for update in range(config.epochs * steps_per_epoch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        schedule.step_update(update + 1)
+    return rates
+
+
+def test_cosine_is_the_closed_form():
+    rates = learning_rates(epochs=4, schedule="cosine", warmup_epochs=0, min_lr=0.1)
+    expected = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)]
+    assert rates == pytest.approx(expected)
+
+
+def test_warm_up_is_linear_and_then_the_schedule_goes_on():
+    rates = learning_rates(epochs=4, schedule="cosine", warmup_epochs=1, min_lr=0.0)
+    assert rates[:10] == pytest.approx([0.001 + 0.999 * step / 10 for step in range(10)])
+    assert rates[10:] == pytest.approx([(1 + math.cos(math.pi * step / 40)) / 2 for step in range(10, 40)])
+
+
+def test_poly_falls_in_a_line_step_by_tenths_and_constant_not_at_all():
+    assert learning_rates(epochs=2, schedule="poly", warmup_epochs=0, min_lr=0.0) == pytest.approx(
+        [1 - step / 20 for step in range(20)]
+    )
+    thirds = learning_rates(epochs=3, schedule="step", warmup_epochs=0)
+    assert thirds == pytest.approx([1.0] * 10 + [0.1] * 10 + [0.01] * 10)
+    assert learning_rates(epochs=3, schedule="constant", warmup_epochs=0) == pytest.approx([1.0] * 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
+)
+def test_optimisers_decay_matrices_only(name, kind):
+    config = resolve_config({"optimizer": name, "weight_decay": 0.3})
+    optimizer = build_optimizer(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), config)
+    assert isinstance(optimizer, kind)
+    decays = {
+        parameter.ndim: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
+    }
+    assert decays == {1: 0.0, 2: 0.3}
+
+
+def test_the_average_follows_the_weights():
+    model = nn.Linear(1, 1, bias=False)
+    assert build_average(model, resolve_config({"ema": 0.0})) is None
+    average = build_average(model, resolve_config({"ema": 0.5}))
+    expected = None
+    for step in range(1, 6):
+        nn.init.constant_(model.weight, float(step))
+        average.update(model, step=step)
+        decay = 0.0 if step == 1 else min(0.5, 1 - step ** (-2 / 3))
+        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
+        assert average.module.weight.item() == pytest.approx(expected)
