@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_origin
 from cyclopts import App, Group, Parameter
 
 from hcoatnet import __version__
-from hcoatnet.config import GROUPS, TrainConfig, resolve_config, settings_fields
+from hcoatnet.config import GROUPS, Device, TrainConfig, resolve_config, settings_fields
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.terminal import out, print_error, print_frame, print_summary, report_error, say, table
 
@@ -249,7 +249,7 @@ def evaluate(
     data: Path | None = None,
     subset: Literal["val", "test"] = "test",
     name: str | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Evaluate a finished run again from its directory, on its own photos or on new labelled ones.
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hcoatnet.errors import ConfigError
 
 Scalar = str | int | float | bool
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 SYNTHETIC = Path("synthetic")
 """Value of ``data`` that asks for the drawn set instead of photos."""
@@ -130,7 +131,7 @@ class TrainConfig:
     channels_last: bool = setting(True, "Channels-last memory layout.", EXECUTION)
     compile: bool = setting(False, "torch.compile the model.", EXECUTION)
     deterministic: bool = setting(False, "Only algorithms that give the same bits twice.", EXECUTION)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to train.", EXECUTION, recipe=False)
+    device: Device = setting("auto", "Where to train.", EXECUTION, recipe=False)
     workers: int = setting(-1, "Loader processes; -1 decides by device.", EXECUTION, minimum=-1, recipe=False)
     evaluate_test: bool = setting(True, "Open the test set once at the end.", EXECUTION, recipe=False)
     out: Path | None = setting(None, "Run directory; without it runs/MODEL-INIT-sSEED.", EXECUTION, recipe=False)

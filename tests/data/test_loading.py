@@ -92,7 +92,7 @@ def test_without_augmentation_a_square_photo_of_the_held_size_is_only_normalised
 def test_an_epoch_holds_every_photo_once_and_no_batch_of_one(photos, size, epoch):
     order = EpochOrder(photos, seed=5)
     order.epoch = epoch
-    sampler = WholeBatches(order, size, drop_last=False)
+    sampler = WholeBatches(order, size)
     made = list(sampler)
     assert len(made) == len(sampler)
     assert sorted(index for batch in made for _, index in batch) == list(range(photos))

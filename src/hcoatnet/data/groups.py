@@ -60,16 +60,15 @@ def group_photos(photos: pd.DataFrame, owners: pd.DataFrame) -> tuple[list[str],
     Returns:
         The group of every photo, and notes that say how they were found.
     """
-    owners = owners.apply(lambda values: values.str.strip())
-    names = [str(name) for name in owners.columns]
-    for narrower in names[1:]:
-        owners[names[0]] = _fill_in(owners[names[0]], owners[narrower])
+    recorded = {str(name): [value.strip() for value in owners[name]] for name in owners.columns}
+    widest, *narrower = recorded or [""]
+    for name in narrower:
+        recorded[widest] = _fill_in(recorded[widest], recorded[name])
     kinds, units = [], []
-    recorded = owners.to_dict("records")
-    for owner, path, label, sha256 in zip(recorded, photos["path"], photos["label"], photos["sha256"], strict=True):
-        kind = next((name for name in names if owner[name]), None)
+    for row, (path, label, sha256) in enumerate(zip(photos["path"], photos["label"], photos["sha256"], strict=True)):
+        kind = next((name for name, values in recorded.items() if values[row]), None)
         if kind is not None:
-            unit = owner[kind] if kind == names[0] else f"{kind}:{owner[kind]}"
+            unit = recorded[kind][row] if kind == widest else f"{kind}:{recorded[kind][row]}"
         elif (source := source_photo(path)) is not None:
             # Crawlers number the photos of each class from 1, so equal names under two labels are two photos.
             kind, unit = "source photo", f"source:{label}/{source}"
@@ -78,44 +77,39 @@ def group_photos(photos: pd.DataFrame, owners: pd.DataFrame) -> tuple[list[str],
         kinds.append(kind)
         units.append(unit)
     groups = union_groups(units, list(photos["sha256"]))
-    return groups, _notes(names, Counter(kinds), units, groups, photos, owners)
+    notes = _basis_notes(Counter(kinds), widest, groups) + _placeholder_notes(recorded)
+    if copies := int(photos["sha256"].duplicated().sum()):
+        joined = len(set(units)) - len(set(groups))
+        notes.append(f"Exact copies of other photos: {copies:,}; groups joined because of them: {joined:,}.")
+    return groups, notes
 
 
-def _fill_in(wider: pd.Series, narrower: pd.Series) -> pd.Series:
+def _fill_in(wider: list[str], narrower: list[str]) -> list[str]:
     """Give rows without a patient the patient of their lesion, where other rows tell of exactly one."""
-    pairs = {pair for pair in zip(narrower, wider, strict=True) if all(pair)}
+    pairs = {(lesion, patient) for lesion, patient in zip(narrower, wider, strict=True) if lesion and patient}
     holders = Counter(lesion for lesion, _ in pairs)
     patients = {lesion: patient for lesion, patient in pairs if holders[lesion] == 1}
-    return pd.Series(
-        [own or patients.get(lesion, "") for own, lesion in zip(wider, narrower, strict=True)], wider.index
-    )
+    return [patient or patients.get(lesion, "") for lesion, patient in zip(narrower, wider, strict=True)]
 
 
-def _notes(
-    names: list[str],
-    kinds: Counter[str],
-    units: list[str],
-    groups: list[str],
-    photos: pd.DataFrame,
-    owners: pd.DataFrame,
-) -> list[str]:
-    """Say what the groups are, how many photos had to fall back, and what was joined."""
-    said = {"source photo": "by source photo (the file name before '.rf.')", "photo": "each photo by itself"}
-    counts = "; ".join(f"{said.get(kind, f'by {kind}')}: {count:,} photos" for kind, count in kinds.most_common())
-    notes = [f"{len(set(groups)):,} groups of {len(groups):,} photos ({counts})."]
-    if names and kinds[names[0]] < len(groups):
-        notes.append(
-            f"{len(groups) - kinds[names[0]]:,} photos have no {names[0]}; the next unit known of them was used."
-        )
-    if not names:
-        notes.append("No patients are known: if some have several photos, give a table with a patient column.")
-    for name in names:
-        values = Counter(value for value in owners[name] if value.casefold() in _PLACEHOLDERS)
-        notes += [
-            f"{count:,} photos have {name} '{value}', taken as one group." for value, count in sorted(values.items())
-        ]
-    copies = int(photos["sha256"].duplicated().sum())
-    if copies:
-        joined = len(set(units)) - len(set(groups))
-        notes.append(f"{copies:,} photos are exact copies of others; {joined:,} groups were joined because of them.")
+def _basis_notes(kinds: Counter[str], widest: str, groups: list[str]) -> list[str]:
+    said = {"source photo": "by source photo, the file name before '.rf.'", "photo": "each photo by itself"}
+    basis = "; ".join(f"{said.get(kind, f'by {kind}')}: {count:,} photos" for kind, count in kinds.most_common())
+    notes = [f"{len(set(groups)):,} groups of {len(groups):,} photos ({basis})."]
+    if not widest:
+        notes.append("No patients are known. If some have several photos, scan a table that has a patient column.")
+    elif without := len(groups) - kinds[widest]:
+        notes.append(f"Photos without {widest}: {without:,}. They were grouped by the next unit that is known of them.")
+    return notes
+
+
+def _placeholder_notes(recorded: dict[str, list[str]]) -> list[str]:
+    """A value that reads like 'unknown' is taken at its word, as it could be a name: that cannot leak, but is told."""
+    notes = []
+    for name, values in recorded.items():
+        counts = Counter(value for value in values if value.casefold() in _PLACEHOLDERS)
+        for value, count in sorted(counts.items()):
+            notes.append(
+                f"Photos whose {name} is '{value}': {count:,}, taken as one group. Leave unknown values empty."
+            )
     return notes

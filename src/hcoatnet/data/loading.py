@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hcoatnet.config import TrainConfig
 from hcoatnet.data.augmentation import build_augmentation
@@ -93,13 +93,17 @@ class EpochOrder(Sampler[Place]):
             yield self.epoch, index
 
 
-class WholeBatches(BatchSampler):
+class WholeBatches(Sampler[list[Place]]):
     """Batches that together hold every photo; a single photo left over joins the batch before it.
 
     Batch norm cannot train on a batch of one, and to drop the photo would be to lose it.
     """
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __init__(self, sampler: EpochOrder, batch_size: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[Place]]:
         order = list(self.sampler)
         ends = [*range(self.batch_size, len(order), self.batch_size), len(order)]
         if self.batch_size > 1 and len(ends) > 1 and ends[-1] - ends[-2] == 1:
@@ -108,7 +112,7 @@ class WholeBatches(BatchSampler):
             yield order[start:end]
 
     def __len__(self) -> int:
-        photos, size = len(self.sampler), self.batch_size  # type: ignore[arg-type]  # our samplers have a length
+        photos, size = len(self.sampler), self.batch_size
         whole = math.ceil(photos / size)
         return whole - 1 if whole > 1 and photos % size == 1 else whole
 
@@ -119,7 +123,7 @@ def training_loader(
     """Batches (photos (B, 3, S, S), labels (B,)) in the order of ``order``."""
     return DataLoader(
         photos,
-        batch_sampler=WholeBatches(order, config.batch_size, drop_last=False),
+        batch_sampler=WholeBatches(order, config.batch_size),
         collate_fn=collate,
         **_loader_options(config.workers, device),
     )

@@ -340,7 +340,7 @@ def _expose(skin: Skin, height: Array, colour: Array, random: np.random.Generato
     fall = math.cos(angle) * ticks[None, :] + math.sin(angle) * ticks[:, None]
     light = np.clip(1 + relief, 0.45, 1.6) * (1 - random.uniform(0, 0.2) * fall)
     photo = colour * light[..., None]
-    photo = photo * (skin.tone / photo.mean(axis=(0, 1))) ** 0.8
+    photo = photo * (skin.tone / photo.mean(axis=(0, 1))) ** 0.35
     photo = photo * (0.5 / photo.mean()) ** 0.6
     photo = photo * random.uniform(0.88, 1.1) * random.uniform(0.97, 1.03, 3)
     blur = random.uniform(0.3, 0.9) * size / 128

@@ -1,6 +1,7 @@
 """Reading CSV files that people made: every value stays text, and what does not fit is named by its line."""
 
 import csv
+from collections.abc import Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.DataFrame([cells for _, cells in rows], columns=header, dtype=str)
 
 
-def require_columns(table: pd.DataFrame, columns: tuple[str, ...], path: Path, advice: str = "") -> None:
+def require_columns(table: pd.DataFrame, columns: Sequence[str], path: Path, advice: str = "") -> None:
     """Check that a table has the columns asked for.
 
     Raises:

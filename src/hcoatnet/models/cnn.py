@@ -115,7 +115,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def cnn(pretrained: bool = False, **kwargs: Any) -> CNN:
     """Four convolutions and a linear layer; 242,181 parameters with five classes."""
     model: CNN = build_model_with_cfg(CNN, "cnn", pretrained, **kwargs)

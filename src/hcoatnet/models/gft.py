@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, LayerNorm, PatchEmbed, resample_abs_pos_embed, trunc_normal_
+from timm.layers.drop import DropPath
+from timm.layers.norm import LayerNorm
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.weight_init import trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -54,13 +58,13 @@ class GradientAttention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         attention = torch.softmax(query @ key.transpose(-2, -1) * (dim // self.num_heads) ** -0.5, dim=-1)
         mixed = (attention @ value).transpose(1, 2).reshape(batch, count, dim)
-        received = attention.mean(dim=2)[:, :, 1:]
+        received = attention.mean(dim=2)[:, :, 1:] * count  # 1 is an even share, however many tokens there are
         return x + self.drop_path(self.proj(mixed)), self._importance(received)
 
     def _importance(self, received: torch.Tensor) -> torch.Tensor:
         change = pad(spatial_gradient(received).abs().sum(dim=1), (1, 1))
-        left, middle, right = self.smoothing
-        return left * change[:, :-2] + middle * change[:, 1:-1] + right * change[:, 2:]
+        weight = self.smoothing
+        return weight[0] * change[:, :-2] + weight[1] * change[:, 1:-1] + weight[2] * change[:, 2:]
 
 
 def spatial_gradient(values: torch.Tensor) -> torch.Tensor:
@@ -160,7 +164,7 @@ class GradientFocalTransformer(nn.Module):
         importance_ema: See :class:`PatchSelection`.
 
     Raises:
-        ModelError: ``global_pool`` is something else.
+        ModelError: ``global_pool`` or ``importance_ema`` is something else.
     """
 
     # Parts that a checkpoint of an ordinary vision transformer lacks, and parts of it that have no place here.
@@ -181,6 +185,8 @@ class GradientFocalTransformer(nn.Module):
         importance_ema: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(importance_ema, bool):
+            raise ModelError(f"The 'importance_ema' option must be true or false. Got {importance_ema!r} instead.")
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = embed_dim
@@ -197,11 +203,12 @@ class GradientFocalTransformer(nn.Module):
                 for rate in rates[:depth]
             )
         )
-        self.stages = nn.ModuleList(
+        stages = [
             FocalStage(embed_dim, num_heads, keep, patches, rate, importance_ema)
             for keep, rate in zip(KEEP, rates[depth:], strict=True)
-        )
-        self.stages[-1].attention.smoothing.requires_grad_(False)
+        ]
+        stages[-1].attention.smoothing.requires_grad_(False)
+        self.stages = nn.ModuleList(stages)
         self.norm = LayerNorm(embed_dim)
         self.head_drop = nn.Dropout(drop_rate)
         self.apply(_initialise)
@@ -228,15 +235,17 @@ class GradientFocalTransformer(nn.Module):
         """Compute the activations of the ordinary blocks again in the backward pass instead of storing them."""
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone."""
         return {"pos_embed", "cls_token"}
 
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
-        return {"stem": r"^(cls_token|pos_embed|patch_embed)", "blocks": r"^blocks\.(\d+)", "stages": r"^stages\.(\d+)"}
+        return {
+            "stem": r"^(?:cls_token|pos_embed|patch_embed)",
+            "blocks": r"^blocks\.(\d+)",
+            "stages": r"^stages\.(\d+)",
+        }
 
     def forward_tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[StageTrace, ...]]:
         """Photos (B, 3, H, W) to the class token and the kept patches (B, 1 + k, C), and the trace of every cut."""
@@ -325,13 +334,13 @@ def _create(variant: str, pretrained: bool, **options: Any) -> GradientFocalTran
     return model
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def gft_tiny(pretrained: bool = False, **kwargs: Any) -> GradientFocalTransformer:
     """Gradient Focal Transformer, 192 wide, 3 heads."""
     return _create("gft_tiny", pretrained, **{"embed_dim": 192, "num_heads": 3, **kwargs})
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def gft_base(pretrained: bool = False, **kwargs: Any) -> GradientFocalTransformer:
     """Gradient Focal Transformer, 768 wide, 12 heads."""
     return _create("gft_base", pretrained, **{"embed_dim": 768, "num_heads": 12, **kwargs})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,11 +25,13 @@ def run(module: nn.Module, inputs: torch.Tensor, recompute: bool) -> torch.Tenso
 @contextmanager
 def _statistics_frozen(module: nn.Module) -> Iterator[None]:
     # The second forward pass would otherwise move the running mean and variance a second time.
-    tracking = [part for part in module.modules() if getattr(part, "track_running_stats", False)]
-    for part in tracking:
-        part.track_running_stats = False
+    parts: list[Any] = [part for part in module.modules() if getattr(part, "track_running_stats", False)]
+    before = [(part.momentum, part.num_batches_tracked.clone()) for part in parts]
+    for part in parts:
+        part.momentum = 0.0
     try:
         yield
     finally:
-        for part in tracking:
-            part.track_running_stats = True
+        for part, (momentum, batches) in zip(parts, before, strict=True):
+            part.momentum = momentum
+            part.num_batches_tracked.copy_(batches)

@@ -15,20 +15,25 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, LayerNorm, to_2tuple, trunc_normal_
+from timm.layers.drop import DropPath
+from timm.layers.helpers import to_2tuple
+from timm.layers.norm import LayerNorm
+from timm.layers.weight_init import trunc_normal_
 from timm.models import (
     ConvNeXt,
+    EfficientNet,
     build_model_with_cfg,
     generate_default_cfgs,
     get_pretrained_cfg,
+    get_pretrained_cfg_value,
     is_model_in_modules,
     register_model,
 )
 from timm.models.convnext import checkpoint_filter_fn as convnext_filter_fn
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.nn.functional import interpolate
 
 from hcoatnet.errors import ModelError
 from hcoatnet.models import gradient_checkpointing
@@ -48,8 +53,8 @@ class HCoAtNet(nn.Module):
         num_classes: Classes of the linear layer; 0 leaves it out.
         global_pool: Only ``avg``.
         drop_rate: Dropout before the linear layer.
-        drop_path_rate: Stochastic depth of the backbone, rising as timm has it; the transformer blocks take the rate that
-            the backbone has reached where they stand.
+        drop_path_rate: Stochastic depth of the backbone, rising as timm has it; the transformer blocks take the rate
+            that the backbone has reached where they stand.
         transformer: Whether the transformer blocks and the position embedding are there.
         stages: Stages of H-SE (see :func:`~hcoatnet.models.token_pruning.parse_stages`).
         importance: How tokens are scored (see :class:`~hcoatnet.models.token_pruning.HierarchicalSE`).
@@ -78,6 +83,8 @@ class HCoAtNet(nn.Module):
         stage1_repeats: int = 1,
     ) -> None:
         super().__init__()
+        if not isinstance(transformer, bool):
+            raise ModelError(f"The 'transformer' option must be true or false. Got {transformer!r} instead.")
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
@@ -104,7 +111,9 @@ class HCoAtNet(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the linear layer by a new one; 0 classes leave it out."""
         if global_pool not in (None, "avg"):
-            raise ModelError(f"H-CoAtNet pools by the average: 'global_pool' must be 'avg'. Got {global_pool!r} instead.")
+            raise ModelError(
+                f"H-CoAtNet pools by the average: 'global_pool' must be 'avg'. Got {global_pool!r} instead."
+            )
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
         if num_classes > 0:
@@ -122,12 +131,10 @@ class HCoAtNet(nn.Module):
         """Compute activations again in the backward pass instead of storing them."""
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that weight decay should leave alone."""
         return {"pos_embed"}
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:
         """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
         early = [f"backbone.{name}" for name in dict.fromkeys(self.early_parts)]
@@ -188,7 +195,7 @@ def resample_position_embedding(embedding: torch.Tensor, height: int, width: int
     if embedding.shape[1:3] == (height, width):
         return embedding
     channels_first = embedding.permute(0, 3, 1, 2).float()
-    resampled = F.interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
+    resampled = interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
     return resampled.permute(0, 2, 3, 1).to(embedding.dtype)
 
 
@@ -205,8 +212,8 @@ def checkpoint_filter_fn(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -
 
 def _adopt_backbone(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -> dict[str, torch.Tensor]:
     if isinstance(model.backbone, ConvNeXt):
-        state_dict = convnext_filter_fn(state_dict, model.backbone)
-    own_names = {f"{get_pretrained_cfg(model.backbone_name).classifier}.": "head.", "head.norm.": "norm."}
+        state_dict = convnext_filter_fn(state_dict, model.backbone)  # type: ignore[no-untyped-call]
+    own_names = {f"{get_pretrained_cfg_value(model.backbone_name, 'classifier')}.": "head.", "head.norm.": "norm."}
     adopted = {}
     for key, tensor in state_dict.items():
         prefix = next((prefix for prefix in own_names if key.startswith(prefix)), "")
@@ -214,27 +221,32 @@ def _adopt_backbone(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -> dic
     return adopted
 
 
-def _create_backbone(name: str, in_chans: int, drop_path_rate: float) -> nn.Module:
+def _create_backbone(name: str, in_chans: int, drop_path_rate: float) -> ConvNeXt | EfficientNet:
     wanted = "The 'backbone' option must be a timm ConvNeXt (v1) or EfficientNet"
     if not timm.is_model(name):
         raise ModelError(f"{wanted}. timm has no model {name!r}.")
     if not is_model_in_modules(name, ("convnext", "efficientnet")):
         raise ModelError(f"{wanted}. Got {name!r}, which is neither.")
-    backbone: nn.Module = timm.create_model(name, num_classes=0, in_chans=in_chans, drop_path_rate=drop_path_rate)
+    backbone = timm.create_model(name, num_classes=0, in_chans=in_chans, drop_path_rate=drop_path_rate)
     if any(part.endswith(".grn") for part, _ in backbone.named_modules()):
         raise ModelError(f"{wanted}. Got {name!r}, a ConvNeXt v2.")
     if isinstance(backbone, ConvNeXt):
-        backbone.head = nn.Identity()
+        backbone.head = nn.Identity()  # type: ignore[assignment]
+        return backbone
+    assert isinstance(backbone, EfficientNet)
     return backbone
 
 
-def _split_backbone(backbone: nn.Module, name: str, repeats: int) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+def _split_backbone(
+    backbone: ConvNeXt | EfficientNet, name: str, repeats: int
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
     """Names of the parts up to stride 8 and of those after it, in order of use, and the width at the split."""
     if isinstance(backbone, ConvNeXt):
         parts = ["stem", *(f"stages.{i}" for i in range(len(backbone.stages))), "norm_pre"]
     else:
         parts = ["conv_stem", "bn1", *(f"blocks.{i}" for i in range(len(backbone.blocks))), "conv_head", "bn2"]
-    split = [info for info in backbone.feature_info if info["reduction"] == SPLIT_STRIDE][-1]
+    features: list[dict[str, Any]] = list(backbone.feature_info)
+    split = [info for info in features if info["reduction"] == SPLIT_STRIDE][-1]
     end = parts.index(split["module"]) + 1
     early, late = parts[:end], parts[end:]
     if repeats < 1 or (repeats > 1 and not isinstance(backbone, ConvNeXt)):
@@ -305,7 +317,7 @@ def _create(variant: str, backbone: str, pretrained: bool, ablation: str | None,
     return model
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet(
     pretrained: bool = False, backbone: str = "convnext_tiny", ablation: str | None = None, **kwargs: Any
 ) -> HCoAtNet:
@@ -313,43 +325,43 @@ def h_coatnet(
     return _create("h_coatnet", backbone, pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_atto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Atto."""
     return _create("h_coatnet_atto", "convnext_atto", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_femto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Femto."""
     return _create("h_coatnet_femto", "convnext_femto", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_pico(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Pico."""
     return _create("h_coatnet_pico", "convnext_pico", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_nano(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Nano."""
     return _create("h_coatnet_nano", "convnext_nano", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_tiny(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Tiny; the published model, 29,012,165 parameters with five classes."""
     return _create("h_coatnet_tiny", "convnext_tiny", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_small(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Small."""
     return _create("h_coatnet_small", "convnext_small", pretrained, ablation, kwargs)
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def h_coatnet_base(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Base."""
     return _create("h_coatnet_base", "convnext_base", pretrained, ablation, kwargs)

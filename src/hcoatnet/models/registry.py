@@ -106,18 +106,18 @@ def create(
     """
     name = resolve(name)
     arguments = {"num_classes": num_classes, "drop_rate": drop_rate, "drop_path_rate": drop_path_rate, **options}
-    _require_working(name, image_size, arguments)
+    proven = _prove(name, image_size, arguments)
     if not pretrained:
         return _build(name, image_size, arguments)
     advice = "Give a file with --init pretrained:FILE, or train with --init scratch."
-    if not get_pretrained_cfg_value(_weights_source(name, options), "has_weights"):
+    published: dict[str, Any] = vars(proven)["pretrained_cfg"]
+    if not any(published.get(source) for source in ("url", "hf_hub_id", "file")):
         raise ModelError(f"There are no published weights for {name}. {advice}")
     try:
         return _build(name, image_size, {**arguments, "pretrained": True})
-    except ModelError:
-        raise
     except Exception as error:  # whatever a missing network, cache or file raises
-        raise ModelError(f"The published weights of {name} could not be loaded ({_first_line(error)}). {advice}") from error
+        reason = _first_line(error)
+        raise ModelError(f"The published weights of {name} could not be loaded ({reason}). {advice}") from error
 
 
 def describe(name: str, image_size: int = 224, num_classes: int = 5) -> ModelSummary:
@@ -130,8 +130,7 @@ def describe(name: str, image_size: int = 224, num_classes: int = 5) -> ModelSum
         ModelError: Unknown model, or a photo size that it cannot take.
     """
     canonical = resolve(name)
-    _require_working(canonical, image_size, {"num_classes": num_classes})
-    model = _build_on_meta(canonical, image_size, {"num_classes": num_classes})
+    model = _prove(canonical, image_size, {"num_classes": num_classes})
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _forward_on_meta(model, image_size)
     return ModelSummary(
@@ -161,26 +160,34 @@ def _forward_on_meta(model: nn.Module, image_size: int) -> None:
         model(torch.empty(1, 3, image_size, image_size, device="meta"))
 
 
-def _require_working(name: str, image_size: int, arguments: dict[str, Any]) -> None:
-    """Prove on shapes alone that the options are the model's and that a photo of this size passes through it."""
+def _prove(name: str, image_size: int, arguments: dict[str, Any]) -> nn.Module:
+    """Build the model without memory and pass shapes through it, so that a mistake costs nothing."""
     try:
-        model = _build_on_meta(name, None, arguments)
+        return _build_and_pass(name, image_size, arguments)
     except ModelError:
         raise
-    except Exception as error:  # timm checks its options with assertions, KeyError and TypeError alike
+    except Exception as error:  # timm and torch report an impossible option or shape in many ways
+        failure = error
+    try:
+        _build_on_meta(name, None, arguments)
+    except Exception as error:
         raise _option_error(name, arguments, error) from error
-    del model
-    if not _takes(name, image_size, arguments):
-        sizes = sorted(range(32, 1025, 32), key=lambda size: (abs(size - image_size), size))
-        working = [size for size in sizes[:6] if _takes(name, size, arguments)][:2]
-        advice = f"Sizes that work: {', '.join(map(str, sorted(working)))}." if working else "Use its usual size."
-        raise ModelError(f"{name} cannot take photos of {image_size} × {image_size} pixels. {advice}")
+    near = sorted(range(32, 1025, 32), key=lambda size: abs(size - image_size))[:6]
+    working = [size for size in near if _takes(name, size, arguments)][:2]
+    advice = f"Sizes that work: {', '.join(map(str, sorted(working)))}." if working else "Try its usual size."
+    raise ModelError(f"{name} cannot take photos of {image_size} × {image_size} pixels. {advice}") from failure
+
+
+def _build_and_pass(name: str, image_size: int, arguments: dict[str, Any]) -> nn.Module:
+    model = _build_on_meta(name, image_size, arguments)
+    _forward_on_meta(model, image_size)
+    return model
 
 
 def _takes(name: str, image_size: int, arguments: dict[str, Any]) -> bool:
     try:
-        _forward_on_meta(_build_on_meta(name, image_size, arguments), image_size)
-    except Exception:  # layers report an impossible shape in many ways
+        _build_and_pass(name, image_size, arguments)
+    except Exception:
         return False
     return True
 
@@ -199,12 +206,6 @@ def _valid_options(name: str) -> list[str]:
     model = _build_on_meta(name, None, {})
     names = [*inspect.signature(timm.model_entrypoint(name)).parameters, *inspect.signature(type(model)).parameters]
     return [option for option in dict.fromkeys(names) if option not in plumbing]
-
-
-def _weights_source(name: str, options: dict[str, Any]) -> str:
-    """The timm model whose published weights ``pretrained`` means."""
-    model = _build_on_meta(name, None, options)
-    return str(getattr(model, "backbone_name", name))
 
 
 def _first_line(error: Exception) -> str:

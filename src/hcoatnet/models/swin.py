@@ -24,9 +24,9 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-@register_model  # type: ignore[untyped-decorator]
+@register_model
 def swin_atto(pretrained: bool = False, **kwargs: Any) -> SwinTransformer:
-    """timm's Swin class, 40 wide with heads of 20 channels, depths 2-2-6-2, window 7."""
+    """Swin, 40 wide with heads of 20 channels, depths 2-2-6-2, window 7."""
     shape = {"patch_size": 4, "window_size": 7, "embed_dim": 40, "depths": (2, 2, 6, 2), "num_heads": (2, 4, 8, 16)}
     return build_model_with_cfg(
         SwinTransformer,

@@ -52,7 +52,7 @@ class Stage:
 
 
 def parse_stages(text: str | float) -> tuple[Stage, ...]:
-    """Read stages such as ``gate:0.75,gate:0.5`` (two gates with cuts), ``gate`` (no cut), ``0.5`` (no gate) or ``none``.
+    """Read stages such as ``gate:0.75,gate:0.5`` (two gates with cuts), ``gate`` (no cut), ``0.5`` (no gate), ``none``.
 
     Raises:
         ModelError: The text is not of this form, or a share is outside (0, 1] or larger than the one before.
@@ -61,23 +61,25 @@ def parse_stages(text: str | float) -> tuple[Stage, ...]:
     stages = () if items == ["none"] else tuple(_parse_stage(item, text) for item in items)
     shares = [stage.keep for stage in stages if stage.keep is not None]
     if any(later > earlier for earlier, later in pairwise(shares)):
-        raise ModelError(f"'stages' counts every share of the original tokens, so none may exceed the last. Got {text!r}.")
+        raise ModelError(
+            f"'stages' counts every share of the original tokens, so none may exceed the last. Got {text!r}."
+        )
     return stages
 
 
 def _parse_stage(item: str, text: str | float) -> Stage:
-    gate = item == "gate" or item.startswith("gate:")
-    share = item.removeprefix("gate").removeprefix(":")
+    if item == "gate":
+        return Stage(gate=True, keep=None)
     try:
-        keep = Fraction(share) if share or not gate else None
+        keep = Fraction(item.removeprefix("gate:"))
     except (ValueError, ZeroDivisionError):
         keep = Fraction(0)
-    if keep is not None and not 0 < keep <= 1:
+    if not 0 < keep <= 1:
         raise ModelError(
             "The 'stages' option must be 'none' or a list such as 'gate:0.75,gate:0.5', 'gate' or '0.75,0.5' with "
             f"shares in (0, 1]. Got {text!r} instead."
         )
-    return Stage(gate, keep)
+    return Stage(item.startswith("gate:"), keep)
 
 
 class SqueezeExcitation(nn.Module):
@@ -120,7 +122,9 @@ class HierarchicalSE(nn.Module):
     def __init__(self, dim: int, stages: tuple[Stage, ...], importance: str) -> None:
         super().__init__()
         if importance not in IMPORTANCES:
-            raise ModelError(f"The 'importance' option must be one of {', '.join(IMPORTANCES)}. Got {importance!r} instead.")
+            raise ModelError(
+                f"The 'importance' option must be one of {', '.join(IMPORTANCES)}. Got {importance!r} instead."
+            )
         self.stages = stages
         self.importance = importance
         self.gates = nn.ModuleList(SqueezeExcitation(dim) if stage.gate else nn.Identity() for stage in stages)

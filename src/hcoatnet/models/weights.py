@@ -13,6 +13,7 @@ from timm.models import clean_state_dict
 from torch import nn
 
 from hcoatnet.errors import ModelError
+from hcoatnet.models.h_coatnet import HCoAtNet
 
 StateDict = dict[str, torch.Tensor]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -37,24 +38,22 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     """
     state = read_state_dict(path)
     notes = []
-    expected = dict(model.state_dict())
     if by_order := _match_by_order(state, model):
         state = by_order
         notes.append(f"{path.name}: tensors have other names and were matched by their order and shapes.")
-    given = state
-    state = _adapt(state, model, path)
-    resampled = [key for key in state if key in given and state[key].shape != given[key].shape]
+    adapted = _adapt(state, model, path)
+    resampled = [key for key in adapted if key in state and adapted[key].shape != state[key].shape]
     if resampled:
         notes.append(f"Resampled to this photo size: {_names(resampled)}.")
-    state, classifier_notes = _fit_classifier(state, expected, model)
-    state, part_notes = _fit_parts(state, expected, model)
-    _require_fit(state, expected, model, path)
-    model.load_state_dict(state, strict=False)
-    return (*notes, *classifier_notes, *part_notes)
+    adapted, random_head, head_notes = _fit_classifier(adapted, model)
+    adapted, random_parts, part_notes = _fit_parts(adapted, model)
+    _require_fit(adapted, model, random_head | random_parts, path)
+    model.load_state_dict(adapted, strict=False)
+    return (*notes, *head_notes, *part_notes)
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Tensors of a file by name, without the prefixes of wrappers; ``state_dict`` or ``model`` around them is unwrapped.
+    """Tensors of a file by name, without wrappers' prefixes and without ``state_dict`` or ``model`` around them.
 
     Raises:
         ModelError: The file is missing, of another kind, damaged, or holds Python objects.
@@ -90,7 +89,7 @@ def read_state_dict(path: Path) -> StateDict:
 def _match_by_order(state: StateDict, model: nn.Module) -> StateDict | None:
     """``state`` under the names of the model or of its backbone, if no name but the order and every shape agrees."""
     references = [model.state_dict()]
-    if hasattr(model, "backbone_name"):
+    if isinstance(model, HCoAtNet):
         with torch.device("meta"):
             references.append(timm.create_model(model.backbone_name).state_dict())
     if any(state.keys() & reference.keys() for reference in references):
@@ -125,49 +124,59 @@ def _adapt(state: StateDict, model: nn.Module, path: Path) -> StateDict:
         raise ModelError(f"{path}: these are not weights of {type(model).__name__}.") from error
 
 
-def _fit_classifier(state: StateDict, expected: StateDict, model: nn.Module) -> tuple[StateDict, list[str]]:
+def _fit_classifier(state: StateDict, model: nn.Module) -> tuple[StateDict, set[str], list[str]]:
+    """``state`` without a classifier of other classes, the names that stay random because of that, and what to say."""
     prefix = f"{_classifier_name(model)}."
-    theirs = {key: value for key, value in state.items() if key.startswith(prefix)}
-    ours = {key: value for key, value in expected.items() if key.startswith(prefix)}
-    if {key: value.shape for key, value in theirs.items()} == {key: value.shape for key, value in ours.items()}:
-        return state, []
-    state = {key: value for key, value in state.items() if key not in theirs}
-    outputs = next((len(value) for value in theirs.values()), 0)
+    theirs = {key: value.shape for key, value in state.items() if key.startswith(prefix)}
+    ours = {key: value.shape for key, value in model.state_dict().items() if key.startswith(prefix)}
+    if theirs == ours:
+        return state, set(), []
+    outputs = next((shape[0] for shape in theirs.values()), 0)
     found = f"The file's classifier has {outputs} classes and was left out" if theirs else "The file has no classifier"
     remains = f"; the one for {model.num_classes} classes starts random." if ours else "."
-    return {**state, **{key: expected[key] for key in ours}}, [found + remains]
+    return {key: value for key, value in state.items() if key not in theirs}, set(ours), [found + remains]
 
 
-def _fit_parts(state: StateDict, expected: StateDict, model: nn.Module) -> tuple[StateDict, list[str]]:
+def _fit_parts(state: StateDict, model: nn.Module) -> tuple[StateDict, set[str], list[str]]:
+    """``state`` without parts that the model has no place for, the names that the file lacks, and what to say.
+
+    A model names both kinds: ``foreign_parts`` and ``own_parts``. Only a part that is missing whole may stay random.
+    """
     notes = []
     foreign = [key for key in state if _stands_in(key, getattr(model, "foreign_parts", ()))]
     if foreign:
         notes.append(f"Not used, as {type(model).__name__} has no such part: {_names(foreign)}.")
     state = {key: value for key, value in state.items() if key not in foreign}
-    random_parts = [
-        part for part in getattr(model, "own_parts", ()) if not any(_stands_in(key, (part,)) for key in state)
-    ]
-    random_keys = [key for key in expected if _stands_in(key, random_parts)]
-    if random_keys:
-        parts = [part for part in random_parts if any(_stands_in(key, (part,)) for key in random_keys)]
-        notes.append(f"Not in the file, so these parts start random: {', '.join(parts)}.")
-    counters = [key for key in expected if key.endswith("num_batches_tracked") and key not in state]
-    return {**{key: expected[key] for key in (*random_keys, *counters)}, **state}, notes
+    random_keys = set()
+    random_parts = []
+    for part in getattr(model, "own_parts", ()):
+        keys = {key for key in model.state_dict() if _stands_in(key, (part,))}
+        if keys and not any(_stands_in(key, (part,)) for key in state):
+            random_keys |= keys
+            random_parts.append(part)
+    if random_parts:
+        notes.append(f"Not in the file, so these parts start random: {', '.join(random_parts)}.")
+    return state, random_keys, notes
 
 
-def _require_fit(state: StateDict, expected: StateDict, model: nn.Module, path: Path) -> None:
+def _require_fit(state: StateDict, model: nn.Module, random_keys: set[str], path: Path) -> None:
+    expected = {
+        key: value
+        for key, value in model.state_dict().items()
+        if key not in random_keys and (key in state or not key.endswith("num_batches_tracked"))
+    }
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
-    misshapen = [key for key in state if key in expected and state[key].shape != expected[key].shape]
+    misshapen = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if not (missing or unexpected or misshapen):
         return
-    matched = len(expected) - len(missing) - len(misshapen)
     details = [f"missing {_names(missing)}"] if missing else []
     details += [f"unknown {_names(unexpected)}"] if unexpected else []
     details += [
         f"{key} is {tuple(state[key].shape)} in the file and {tuple(expected[key].shape)} in the model"
         for key in misshapen[:1]
     ]
+    matched = len(expected) - len(missing) - len(misshapen)
     raise ModelError(
         f"{path}: weights of another model: {matched} of the {len(expected)} tensors of this {type(model).__name__} "
         f"match ({'; '.join(details)}). Nothing was loaded."
@@ -175,9 +184,10 @@ def _require_fit(state: StateDict, expected: StateDict, model: nn.Module, path: 
 
 
 def _classifier_name(model: nn.Module) -> str:
-    classifier = model.get_classifier()
-    by_module = (name for name, module in model.named_modules() if module is classifier)
-    return next(by_module)
+    get_classifier: Any = model.get_classifier
+    classifier = get_classifier()
+    name: str = next(name for name, module in model.named_modules() if module is classifier)
+    return name
 
 
 def _stands_in(key: str, parts: Iterable[str]) -> bool:

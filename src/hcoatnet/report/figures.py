@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix as count_confusions
@@ -25,24 +25,25 @@ from sklearn.metrics import confusion_matrix as count_confusions
 from hcoatnet.evaluation.predictions import Predictions
 from hcoatnet.files import write_bytes
 
+Colour = str | tuple[float, float, float, float]
+
 INK = "#1c2430"
 QUIET = "#5f6b7a"
 FAINT = "#d9dee5"
 BLUE = "#0072b2"
 VERMILLION = "#d55e00"
-GREEN = "#00795c"
 BLUES = LinearSegmentedColormap.from_list("page to deep blue", ["#f5f8fb", "#c3d9ec", "#6ba3cf", "#2468a4", "#0b3566"])
 PNG_DPI = 160
 PNG_WIDTH = 2000
 LEAST_DISTANCE = 0.11
-LONGEST_NAME = 36
+LINE_LENGTH = 24
 
 # svg.hashsalt is read from matplotlib's global settings while an SVG is written, so only one is written at a time.
 _svg_lock = threading.Lock()
 
 
 def confusion_matrix(predictions: Predictions, title: str) -> Figure:
-    """Confusion matrix as counts (left) and as shares of each true class in percent (right).
+    """Confusion matrix as counts (left) and as percent of each row (right).
 
     Rows are the true and columns the predicted classes. A class without photos has no shares.
     """
@@ -50,18 +51,18 @@ def confusion_matrix(predictions: Predictions, title: str) -> Figure:
     counts = count_confusions(predictions.labels, predictions.predicted, labels=range(len(classes)))
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.full(counts.shape, np.nan), where=support > 0)
-    names = [_shortened(name) for name in classes]
+    names = [_in_two_lines(name) for name in classes]
 
     rows = [f"{name} ({n})" for name, n in zip(names, support[:, 0], strict=True)]
-    cell = 0.62 if len(classes) <= 6 else 0.5
-    letters = max(len(line) for row in rows for line in row.splitlines())
-    figure = _new_figure(
-        width=2 * cell * len(classes) + 0.075 * letters + 0.7, height=cell * len(classes) + 0.05 * letters + 0.9
-    )
+    cell = 0.8 if len(classes) <= 3 else 0.62 if len(classes) <= 6 else 0.5
+    # About square cells; the constrained layout sees to it that labels fit whatever their length.
+    width = 2 * cell * len(classes) + 0.075 * _longest_line(rows) + 0.7
+    height = cell * len(classes) + (0.9 if _fit_upright(names) else 0.05 * _longest_line(names) + 1.0)
+    figure = _new_figure(width, height)
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_cells(left, counts / max(counts.max(), 1), lambda row, column: str(counts[row, column]))
     _draw_cells(right, shares, lambda row, column: _percent(shares[row, column]))
-    for axes, heading in ((left, "Photos"), (right, "Percent of each true class")):
+    for axes, heading in ((left, "Photos"), (right, "Percent of row")):
         _name_columns(axes, names)
         axes.set_title(heading, fontsize=9.5, color=INK, loc="left")
         axes.set_xlabel("predicted", fontsize=9, color=QUIET)
@@ -80,7 +81,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     """
     epochs = history["epoch"].to_numpy()
     improved = history[history["best"] == 1]
-    figure = _new_figure(width=6.6, height=5.4)
+    figure = _new_figure(width=5.8, height=5.2)
     loss, scores, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
     lines = {"train_loss": ("training", QUIET), "val_loss": ("validation", BLUE)}
     _draw_lines(loss, history, "Loss", lines)
@@ -127,8 +128,8 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _shortened(name: str) -> str:
-    return "\n".join(textwrap.wrap(textwrap.shorten(name, LONGEST_NAME, placeholder="…") or name[:LONGEST_NAME], 18))
+def _in_two_lines(name: str) -> str:
+    return "\n".join(textwrap.wrap(name, LINE_LENGTH, max_lines=2, placeholder="…"))
 
 
 def _draw_cells(axes: Axes, shades: npt.NDArray[np.float64], text: Callable[[int, int], str]) -> None:
@@ -153,14 +154,23 @@ def _draw_cells(axes: Axes, shades: npt.NDArray[np.float64], text: Callable[[int
     axes.tick_params(length=0, labelsize=8.5, labelcolor=INK)
 
 
-def _readable_on(colour: Sequence[float], quiet: bool) -> str:
-    """White or dark text, whichever contrasts more: relative luminance as in WCAG 2."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
-    # The contrast ratios (L + 0.05) / (L' + 0.05) with white and with black are equal at this luminance.
-    if luminance < np.sqrt(1.05 * 0.05) - 0.05:
+def _readable_on(background: Colour, quiet: bool) -> str:
+    """White or black, whichever contrasts more; what is quiet is grey instead of black."""
+    if _contrast("white", background) > _contrast("black", background):
         return "white"
-    return "#8a95a3" if quiet else INK
+    return QUIET if quiet else "black"
+
+
+def _contrast(one: Colour, other: Colour) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2)."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
 def _percent(share: float) -> str:
@@ -170,11 +180,18 @@ def _percent(share: float) -> str:
 
 
 def _name_columns(axes: Axes, names: Sequence[str]) -> None:
-    short = max(len(name) for name in names) <= 5
     axes.set_xticks(np.arange(len(names)) + 0.5, names, parse_math=False)
-    if not short:
+    if not _fit_upright(names):
         for label in axes.get_xticklabels():
             label.set(rotation=40, ha="right", rotation_mode="anchor")
+
+
+def _fit_upright(names: Sequence[str]) -> bool:
+    return _longest_line(names) <= 5
+
+
+def _longest_line(texts: Sequence[str]) -> int:
+    return max(len(line) for text in texts for line in text.splitlines())
 
 
 def _draw_lines(
@@ -217,8 +234,8 @@ def _mark_best(figure: Figure, epoch: int, macro_f1: float) -> None:
         {"xytext": (-6, 0), "ha": "right"} if epoch > (left + right) / 2 else {"xytext": (6, 0), "ha": "left"}
     )
     scores.annotate(
-        f"best epoch {epoch}: {macro_f1:.3f}",
-        (epoch, 0.94),
+        f"best epoch {epoch}: macro F1 {macro_f1:.3f}",
+        (epoch, 0.94 if macro_f1 < 0.8 else 0.07),
         textcoords="offset points",
         va="center",
         fontsize=8.5,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -75,14 +75,14 @@ class Learner:
         self.accelerator = accelerator
         self.model = model.to(accelerator.device)
         if config.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.average = build_average(self.model, config)
         self.optimizer = build_optimizer(self.model, config)
         self.schedule = build_schedule(self.optimizer, config, steps_per_epoch)
         self.updates = 0
         self.rows: list[Row] = []
         self.layout = memory_layout(self.model)
-        compiled = torch.compile(self.model) if config.compile else self.model
+        compiled = cast(nn.Module, torch.compile(self.model)) if config.compile else self.model
         # accelerate puts mixed precision into the forward of what it is given: a shell keeps the model in float32
         self.prepared, self.prepared_optimizer = accelerator.prepare(nn.Sequential(compiled), self.optimizer)
 

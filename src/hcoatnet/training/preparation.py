@@ -9,7 +9,8 @@ from accelerate.state import AcceleratorState
 
 from hcoatnet.config import SYNTHETIC, TrainConfig, as_flag
 from hcoatnet.data.manifest import Manifest, load_data, read_manifest
-from hcoatnet.data.splits import Folds, Split, SplitProof, hold_out, prove, read_split
+from hcoatnet.data.proof import SplitProof
+from hcoatnet.data.splits import Folds, Split, hold_out, prove, read_split
 from hcoatnet.errors import ConfigError, RunError
 from hcoatnet.evaluation.ledger import LEDGER_NAME
 from hcoatnet.files import write_bytes, write_text

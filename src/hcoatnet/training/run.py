@@ -1,12 +1,13 @@
 """``hcoatnet train``: from settings to a finished run directory."""
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -58,28 +59,32 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
     """
     config, drawn = with_drawn_photos(config)
     run, stored = _place(config)
+    if stored is not None:
+        check_unchanged(config, stored, run)
+        if run.finished:
+            Journal(console or Console()).say(f"{run.path} is finished already; nothing to do.")
+            return run
+    prepared = prepare_data(config) if stored is None else stored_data(config, run)
+    if config.evaluate_test:
+        check_ledger(prepared.ledger)
+    accelerator = build_accelerator(config)
+    model, loaded = build_model(config, len(prepared.manifest.classes))
+    prepared = replace(prepared, notes=(*drawn, *prepared.notes, *loaded))
     run.path.mkdir(parents=True, exist_ok=True)
     with run.locked(), _sigterm_raises(), deterministic_algorithms(config.deterministic):
+        if stored is None and run.started:
+            raise _holds_a_run(run)
         journal = Journal(console or Console(), run.log_file)
-        if stored is not None:
-            check_unchanged(config, stored, run)
-        if run.finished:
-            journal.say(f"{run.path} is finished already; nothing to do.")
-            return run
-        accelerator = build_accelerator(config)
-        prepared = prepare_data(config) if stored is None else stored_data(config, run)
-        if config.evaluate_test:
-            check_ledger(prepared.ledger)
-        prepared = replace(prepared, notes=(*drawn, *prepared.notes))
-        model, notes = build_model(config, len(prepared.manifest.classes))
-        prepared = replace(prepared, notes=(*prepared.notes, *notes))
         if stored is None:
             store_data(prepared, config, run)
             run.begin(replace(config, out=None, resume="never"), _device_name(accelerator))
         for line in _opening_lines(config, prepared, model, accelerator):
             journal.say(line)
         try:
-            _fit_and_finish(run, config, prepared, model, accelerator, journal)
+            material = build_material(config, prepared, accelerator.device)
+            learner = Learner(model, config, accelerator, math.ceil(len(material.training) / config.accumulation))
+            fit(learner, material, run, journal)
+            _finish(run, config, prepared, learner)
         except HCoAtNetError as error:
             journal.log_only(str(error))
             raise
@@ -101,7 +106,7 @@ def build_model(config: TrainConfig, classes: int) -> tuple[nn.Module, tuple[str
         drop_rate=config.dropout,
         drop_path_rate=config.drop_path,
         pretrained=config.init == "pretrained",
-        **config.model_options,
+        **cast(dict[str, Any], config.model_options),
     )
     file = config.init_file
     return model, () if file is None else registry.load_weights(model, file)
@@ -136,10 +141,14 @@ def _place(config: TrainConfig) -> tuple[RunDirectory, TrainConfig | None]:
     if not run.started:
         return run, None
     if config.resume == "never":
-        raise RunError(
-            f"{run.path} holds a run already. Continue it with --resume auto, or choose another directory with --out."
-        )
+        raise _holds_a_run(run)
     return run, run.settings()
+
+
+def _holds_a_run(run: RunDirectory) -> RunError:
+    return RunError(
+        f"{run.path} holds a run already. Continue it with --resume auto, or choose another directory with --out."
+    )
 
 
 def default_name(config: TrainConfig) -> str:
@@ -148,22 +157,7 @@ def default_name(config: TrainConfig) -> str:
     return f"{name}-r{config.repeat}-f{config.fold}" if config.repeat or config.fold else name
 
 
-def _fit_and_finish(
-    run: RunDirectory,
-    config: TrainConfig,
-    prepared: Prepared,
-    model: nn.Module,
-    accelerator: Accelerator,
-    journal: Journal,
-) -> None:
-    material = build_material(config, prepared, accelerator.device)
-    steps = -(-len(material.training) // config.accumulation)
-    learner = Learner(model, config, accelerator, steps)
-    fit(learner, material, run, journal)
-    _finish(run, config, prepared, learner, journal)
-
-
-def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner: Learner, journal: Journal) -> None:
+def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner: Learner) -> None:
     """Evaluate the best weights, write tables, figures and report, and last the metrics."""
     import pandas as pd
 
@@ -171,6 +165,7 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
     model = trained_model(run, config, len(classes), device)
     subsets: dict[str, Any] = {}
     ledger = None
+    run.figures.mkdir(exist_ok=True)
     for subset in ("val", "test") if config.evaluate_test else ("val",):
         if subset == "test":
             ledger = record_test_opening(run, config, prepared.ledger)
@@ -218,7 +213,7 @@ def _opening_lines(config: TrainConfig, prepared: Prepared, model: nn.Module, ac
 def _device_name(accelerator: Accelerator) -> str:
     if accelerator.device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(accelerator.device)})"
-    return accelerator.device.type
+    return str(accelerator.device.type)
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
 from rich.console import Console
 from torch import nn
 
-from hcoatnet.config import TrainConfig
+from hcoatnet.config import Device, TrainConfig
 from hcoatnet.data.loading import evaluation_loader
 from hcoatnet.data.manifest import Manifest, load_data
 from hcoatnet.errors import DataError, RunError
@@ -46,10 +46,10 @@ def trained_model(run: RunDirectory, config: TrainConfig, classes: int, device: 
     """The model of a run with its best weights, on ``device``, in evaluation mode."""
     from hcoatnet.models import registry
 
-    model = registry.create(config.model, classes, config.image_size, **config.model_options)
+    model = registry.create(config.model, classes, config.image_size, **cast(dict[str, Any], config.model_options))
     load_weights(model, run.weights_file)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    return model.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload,no-any-return]
+    return model.to(device).to(memory_format=layout).eval()
 
 
 def predict_photos(
@@ -76,7 +76,7 @@ def subset_rows(prepared: Prepared, subset: str) -> pd.DataFrame:
 
 def evaluate_run(
     path: Path, *, data: Path | None = None, subset: str = "test", name: str | None = None,
-    device: str = "auto", console: Console | None = None,
+    device: Device = "auto", console: Console | None = None,
 ) -> Evaluation:  # fmt: skip
     """Evaluate a finished run again, on its own split or on other labelled photos, into its ``evaluations/<name>/``.
 
@@ -127,7 +127,7 @@ def evaluate_run(
         "notes": notes,
     }
     target = run.path / "evaluations" / label
-    target.mkdir(parents=True, exist_ok=True)
+    (target / "figures").mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, target / "predictions.csv")
     figures.save(figures.confusion_matrix(predictions, label), target / "figures" / "confusion_matrix")
     write_evaluation_report(target, predictions, metrics)

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -55,28 +56,32 @@ def scan_folder(folder: Path, progress: Progress | None = None) -> ScanResult:
     inner = _folders_in(folder, folder, findings)
     if not inner:
         raise DataError(f"{folder}: no folders in it. Expected one folder of photos a class, named as the class.")
-    splits = [path for path in inner if path.name.casefold() in SPLIT_FOLDERS]
-    if len(splits) < len(inner):
-        findings.problems += [_beside_classes(path, inner) for path in splits if _folders_in(path, folder, _Findings())]
-        _collect({path.name: [(path, "")] for path in inner}, folder, findings)
-    else:
-        classes: dict[str, list[tuple[Path, str]]] = {}
-        for split in splits:
+    merged = all(path.name.casefold() in SPLIT_FOLDERS for path in inner)
+    classes: dict[str, list[tuple[Path, str]]] = {}
+    if merged:
+        for split in inner:
             for path in _folders_in(split, folder, findings):
                 classes.setdefault(path.name, []).append((path, SPLIT_FOLDERS[split.name.casefold()]))
-        _collect(classes, folder, findings)
+    else:
+        classes = {path.name: [(path, "")] for path in inner}
+        findings.problems += _beside_classes(inner)
+    _collect(classes, folder, findings)
     listing = pd.DataFrame(findings.rows, columns=["path", "label", "source_split"], dtype=str)
-    if not splits:
+    if not merged:
         listing = listing.drop(columns="source_split")
-    owners = pd.DataFrame(index=listing.index)
-    notes = _notes(findings, splits if len(splits) == len(inner) else [])
-    return scan_photos(listing, owners, folder, findings.problems, notes, progress)
+    no_owners = pd.DataFrame(index=listing.index)
+    notes = _notes(findings, inner if merged else [])
+    return scan_photos(listing, no_owners, folder, findings.problems, notes, progress)
 
 
 def _folders_in(parent: Path, root: Path, findings: _Findings) -> list[Path]:
     """Folders that may be classes. Photos beside them belong to no class."""
     folders = []
-    for path in sorted(parent.iterdir()):
+    try:
+        children = sorted(parent.iterdir())
+    except OSError as error:
+        _refuse(error)
+    for path in children:
         if _is_hidden(path.name):
             findings.ignored["hidden"] += 1
         elif path.is_dir():
@@ -92,15 +97,20 @@ def _folders_in(parent: Path, root: Path, findings: _Findings) -> list[Path]:
     return folders
 
 
-def _beside_classes(path: Path, inner: list[Path]) -> Problem:
-    others = ", ".join(other.name for other in inner if other.name.casefold() not in SPLIT_FOLDERS)
-    return Problem(
-        path=path.name,
-        rule="split folder beside classes",
-        found=f"'{path.name}', which holds folders, beside {others}",
-        expected="either folders of classes, or train, valid and test alone",
-        fix="Move the others away, or the classes out of the split folder.",
-    )
+def _beside_classes(inner: list[Path]) -> list[Problem]:
+    """Split folders beside folders of other names: one or the other is not a class."""
+    others = ", ".join(path.name for path in inner if path.name.casefold() not in SPLIT_FOLDERS)
+    return [
+        Problem(
+            path=path.name,
+            rule="split folder beside classes",
+            found=f"'{path.name}', which holds folders, beside {others}",
+            expected="either folders of classes, or train, valid and test alone",
+            fix="Move the others away, or the classes out of the split folder.",
+        )
+        for path in inner
+        if path.name.casefold() in SPLIT_FOLDERS and _folders_in(path, path, _Findings())
+    ]
 
 
 def _collect(classes: dict[str, list[tuple[Path, str]]], root: Path, findings: _Findings) -> None:
@@ -118,7 +128,7 @@ def _collect(classes: dict[str, list[tuple[Path, str]]], root: Path, findings: _
 def _photos_below(folder: Path, findings: _Findings) -> list[Path]:
     photos = []
     seen = set()
-    for here, inner, names in os.walk(folder, followlinks=True):
+    for here, inner, names in os.walk(folder, followlinks=True, onerror=_refuse):
         real = os.path.realpath(here)
         if real in seen:  # a link that leads back up, or twice to one place
             inner.clear()
@@ -135,6 +145,11 @@ def _photos_below(folder: Path, findings: _Findings) -> list[Path]:
             else:
                 findings.ignored[Path(name).suffix.lower() or "no suffix"] += 1
     return photos
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """A folder that cannot be listed must not look like an empty one."""
+    raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
 
 
 def _is_hidden(name: str) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from hcoatnet.data.groups import group_photos
-from hcoatnet.data.images import PhotoError, PhotoFacts, describe_photo
+from hcoatnet.data.images import PHOTO_SUFFIXES, PhotoError, PhotoFacts, describe_photo
 from hcoatnet.data.manifest import MANIFEST_COLUMNS, Manifest, Progress, label_problems, repeated_path_problems
-from hcoatnet.errors import DataProblems, Problem
+from hcoatnet.errors import DataError, DataProblems, Problem
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,11 @@ def scan_photos(
         progress: Called with the photos done and all.
 
     Raises:
+        DataError: If no photo is listed.
         DataProblems: With all problems of all photos and labels.
     """
+    if listing.empty and not problems:
+        raise DataError(f"{folder}: no photos found. Expected files such as {', '.join(PHOTO_SUFFIXES)}.")
     facts, photo_problems = _describe_all(folder, list(listing["path"]), progress)
     photos = listing.assign(
         sha256=[fact.sha256 if fact else "" for fact in facts],
