@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,15 @@ from hcoatnet.cli import app, run
 
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (60, 70, 170), "green": (60, 150, 70), "red": (170, 60, 60)}
+
+
+def flags(settings: Mapping[str, object]) -> list[str]:
+    """Settings as command-line flags."""
+    tokens: list[str] = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        tokens += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return tokens
 
 
 def draw_photo(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 40)) -> None:

@@ -141,6 +141,7 @@ def test_exif_orientation_is_applied_once(suffix, orientation):
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_does_not_cost_the_photo():
     content = encoded(Image.fromarray(RED_LEFT), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
     assert open_photo(content).size == (12, 8)

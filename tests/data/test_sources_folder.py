@@ -63,7 +63,7 @@ def test_split_folders_are_merged_and_remembered(tmp_path):
     assert set(table.loc[table["label"] == "A", "group"]) == {"source:A/x_jpg"}
     assert table.loc["valid/B/x_jpg.rf.4.jpg", "group"] == "source:B/x_jpg"
     assert result.notes[0].startswith("The folders Testing, train, valid were merged")
-    assert "1 files and folders that are not photos were left out (.txt 1)." in result.notes
+    assert "Left out, as they are not photos: .txt 1." in result.notes
 
 
 def test_split_folders_beside_classes_are_not_guessed_at(tmp_path):
@@ -93,10 +93,14 @@ def test_what_is_no_photo_is_left_out_and_counted(tmp_path):
     draw(tmp_path / ".git" / "4.png", 8)
     result = scan_folder(tmp_path)
     assert list(result.manifest.table["path"]) == ["A/1.png", "B/2.png"]
-    (note,) = [note for note in result.notes if "left out" in note]
-    assert note.startswith("9 files and folders")
-    assert "hidden 5" in note
-    assert ".heic 1" in note
+    (note,) = [note for note in result.notes if note.startswith("Left out")]
+    assert set(note.rstrip(".").split(": ")[1].split(", ")) == {
+        "hidden 5",
+        ".txt 1",
+        ".heic 1",
+        ".csv 1",
+        "no suffix 1",
+    }
 
 
 def test_all_problems_are_named_at_once(tmp_path):
@@ -211,17 +215,26 @@ def test_order_on_disk_changes_nothing(tmp_path, monkeypatch):
     first = scan_folder(tmp_path).manifest.to_csv()
     scandir = os.scandir
 
-    class Backwards(list):
+    class Backwards:
+        def __init__(self, path="."):
+            with scandir(path) as entries:
+                self.entries = iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
+
         def __enter__(self):
-            return iter(self)
+            return self
 
         def __exit__(self, *_):
             return None
 
-        def __next__(self):
-            return self.pop(0)
+        def __iter__(self):
+            return self.entries
 
-    monkeypatch.setattr(os, "scandir", lambda path=".": Backwards(sorted(scandir(path), key=lambda x: x.name)[::-1]))
+        def __next__(self):
+            return next(self.entries)
+
+    listdir = os.listdir
+    monkeypatch.setattr(os, "scandir", Backwards)
+    monkeypatch.setattr(os, "listdir", lambda path=".": sorted(listdir(path), reverse=True))
     assert scan_folder(tmp_path).manifest.to_csv() == first
 
 

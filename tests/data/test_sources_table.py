@@ -56,7 +56,7 @@ def test_named_columns_take_their_roles(tmp_path):
     assert list(table["label"]) == list("yyxx")
     assert list(table["group"]) == list("qqpp")
     assert result.manifest.extra_columns == ("user_path", "user_label", "who", "user_group")
-    assert list(table["user_path"]) == ["3.png", "2.png", "1.png", "0.png"]
+    assert list(table["user_path"]) == columns["file"]
 
 
 def test_a_column_called_group_is_used_only_when_named(tmp_path):

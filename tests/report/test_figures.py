@@ -174,6 +174,10 @@ class TestLearningCurves:
         figure = figures.learning_curves(table)
         assert "best epoch 5: macro F1 0.700" in [text.get_text() for text in shown_texts(figure)]
 
+    def test_no_epoch_is_marked_where_none_was_best(self) -> None:
+        figure = figures.learning_curves(history(3).assign(best=0))
+        assert not [text for text in shown_texts(figure) if "best" in text.get_text()]
+
     def test_no_word_of_the_test_set(self) -> None:
         table = history(4).assign(test_loss=0.5, test_macro_f1=0.9)
         figure = figures.learning_curves(table)

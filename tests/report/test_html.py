@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -89,65 +90,76 @@ def predictions_of(photos: pd.DataFrame, seed: int) -> Predictions:
     return build_predictions(photos, logits.astype(np.float32), CLASSES)
 
 
+def build_run(
+    folder: Path, opened: bool = True, source: str | None = None, **changes: Any
+) -> tuple[Path, dict[str, Any]]:
+    """A run directory as training leaves it, and the content of its metrics.json."""
+    run = folder / "h_coatnet_atto-scratch-s1"
+    run.mkdir()
+    n = 400
+    rng = np.random.default_rng(5)
+    photos = pd.DataFrame(
+        {
+            "path": [f"{number}.jpg" for number in range(n)],
+            "label": rng.choice(CLASSES, size=n, p=[0.6, 0.3, 0.1]),
+            "group": [f"patient {number // 2}" for number in range(n)],
+            "sha256": "0" * 64,
+            "width": "64",
+            "height": "64",
+        }
+    )
+    photos["subset"] = np.repeat(["train", "val", "test"], [200, 80, 120])
+    manifest = photos.drop(columns="subset")
+    if source:
+        manifest = manifest.assign(source=source)
+    manifest.to_csv(run / "manifest.csv", index=False)
+    photos[["path", "group", "subset"]].to_csv(run / "split.csv", index=False)
+    (run / "config.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
+    environment = {"hcoatnet": "0.1.0", "cores": 2, "device": "cpu", "packages": {"torch": "2.9.1"}}
+    (run / "environment.json").write_text(json.dumps(environment))
+    (run / "history.csv").write_text(
+        f"{HISTORY}\n1,1.5,1.6,0.4,0.3,0.25,0.001,50,2,1\n2,1.2,1.3,0.5,0.4,0.35,0.0005,50,2,1\n"
+    )
+    subsets = {}
+    for subset in ("val", "test") if opened else ("val",):
+        chosen = photos[photos["subset"] == subset][["path", "group", "label", "subset"]]
+        predictions = predictions_of(chosen, len(chosen))
+        write_predictions(predictions, run / f"predictions_{subset}.csv")
+        subsets[subset] = summarise(predictions)
+    metrics = {
+        "format": 1,
+        "model": "h_coatnet_atto",
+        "init": "scratch",
+        "protocol": "quick",
+        "parameters": 3912413,
+        "classes": list(CLASSES),
+        "best_epoch": 2,
+        "epochs": 2,
+        "monitor": "macro_f1",
+        **{f"{name}_sha256": name[0] * 64 for name in ("config", "manifest", "split", "weights")},
+        "training_seconds": 412.7,
+        "subsets": subsets,
+        "test_ledger": {"openings": 1, "configurations": 1} if opened else None,
+        "notes": ["12 photos <i>enlarged</i>"],
+    }
+    return run, metrics | changes
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    def make(opened: bool = True, source: str | None = None, **changes: Any) -> tuple[Path, dict[str, Any]]:
-        run = tmp_path / "h_coatnet_atto-scratch-s1"
-        run.mkdir()
-        n = 400
-        rng = np.random.default_rng(5)
-        photos = pd.DataFrame(
-            {
-                "path": [f"{number}.jpg" for number in range(n)],
-                "label": rng.choice(CLASSES, size=n, p=[0.6, 0.3, 0.1]),
-                "group": [f"patient {number // 2}" for number in range(n)],
-                "sha256": "0" * 64,
-                "width": "64",
-                "height": "64",
-            }
-        )
-        photos["subset"] = np.repeat(["train", "val", "test"], [200, 80, 120])
-        manifest = photos.drop(columns="subset")
-        if source:
-            manifest = manifest.assign(source=source)
-        manifest.to_csv(run / "manifest.csv", index=False)
-        photos[["path", "group", "subset"]].to_csv(run / "split.csv", index=False)
-        (run / "config.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
-        environment = {"hcoatnet": "0.1.0", "cores": 2, "device": "cpu", "packages": {"torch": "2.9.1"}}
-        (run / "environment.json").write_text(json.dumps(environment))
-        (run / "history.csv").write_text(
-            f"{HISTORY}\n1,1.5,1.6,0.4,0.3,0.25,0.001,50,2,1\n2,1.2,1.3,0.5,0.4,0.35,0.0005,50,2,1\n"
-        )
-        subsets = {}
-        for subset in ("val", "test") if opened else ("val",):
-            chosen = photos[photos["subset"] == subset][["path", "group", "label", "subset"]]
-            predictions = predictions_of(chosen, len(chosen))
-            write_predictions(predictions, run / f"predictions_{subset}.csv")
-            subsets[subset] = summarise(predictions)
-        metrics = {
-            "format": 1,
-            "model": "h_coatnet_atto",
-            "init": "scratch",
-            "protocol": "quick",
-            "parameters": 3912413,
-            "classes": list(CLASSES),
-            "best_epoch": 2,
-            "epochs": 2,
-            "monitor": "macro_f1",
-            **{f"{name}_sha256": name[0] * 64 for name in ("config", "manifest", "split", "weights")},
-            "training_seconds": 412.7,
-            "subsets": subsets,
-            "test_ledger": {"openings": 1, "configurations": 1} if opened else None,
-            "notes": ["12 photos <i>enlarged</i>"],
-        }
-        return run, metrics | changes
-
-    return make
+    return partial(build_run, tmp_path)
 
 
-@pytest.fixture
-def page(make_run: Callable[..., tuple[Path, dict[str, Any]]]) -> Page:
-    return Page(write_run_report(*make_run()))
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Page]:
+    """A run that nothing changes, its metrics and its page."""
+    run, metrics = build_run(tmp_path_factory.mktemp("plain"))
+    return run, metrics, Page(write_run_report(run, metrics))
+
+
+@pytest.fixture(scope="module")
+def page(plain: tuple[Path, dict[str, Any], Page]) -> Page:
+    return plain[2]
 
 
 class TestPage:
@@ -210,9 +222,8 @@ class TestNumbers:
         assert "h_coatnet_atto · scratch · quick" in page.text
         assert "3,912,413 parameters · best epoch 2 of 2 · trained in 6 min 53 s" in page.text
 
-    def test_summary_in_words(self, make_run) -> None:
-        run, metrics = make_run()
-        page = Page(write_run_report(run, metrics))
+    def test_summary_in_words(self, plain) -> None:
+        run, _, page = plain
         table = read_predictions(run / "predictions_test.csv")
         right = int((table.labels == table.predicted).sum())
         most = int((table.labels == 0).sum())
@@ -236,9 +247,19 @@ class TestNumbers:
         metrics["subsets"]["test"] = summarise(constant)
         assert "The model does no better than that." in Page(write_run_report(run, metrics)).text
 
-    def test_every_metric_of_both_subsets(self, make_run) -> None:
+    def test_a_model_that_is_always_right(self, make_run) -> None:
         run, metrics = make_run()
+        photos = read_predictions(run / "predictions_test.csv").table[["path", "group", "label", "subset"]]
+        perfect = build_predictions(photos, 9 * np.eye(3)[[CLASSES.index(name) for name in photos["label"]]], CLASSES)
+        write_predictions(perfect, run / "predictions_test.csv")
+        metrics["subsets"]["test"] = summarise(perfect)
         page = Page(write_run_report(run, metrics))
+        assert "right on 120 (100.0 %)" in page.text
+        assert "It found" not in page.text
+        assert page.all("img")[0]["alt"] == "Confusion matrix of 120 test photos: 120 on the diagonal, named rightly."
+
+    def test_every_metric_of_both_subsets(self, plain) -> None:
+        _, metrics, page = plain
         assert ["Metric", "Test n = 120", "Validation n = 80"] in page.rows
         summaries = [metrics["subsets"][subset] for subset in ("test", "val")]
         measured = {key for key, value in summaries[0].items() if isinstance(value, dict) and "value" in value}
@@ -254,9 +275,8 @@ class TestNumbers:
         metrics["subsets"]["test"]["cohen_kappa"]["value"] = None
         assert Page(write_run_report(run, metrics)).row("Cohen’s κ")[1] == "–"
 
-    def test_class_rows_and_the_mark_of_rare_classes(self, make_run) -> None:
-        run, metrics = make_run()
-        page = Page(write_run_report(run, metrics))
+    def test_class_rows_and_the_mark_of_rare_classes(self, plain) -> None:
+        _, metrics, page = plain
         rows = metrics["subsets"]["test"]["per_class"]
         assert rows["plain skin"]["support"] < 30 <= rows["ichthyosis & co"]["support"]
         for name, mark in (("plain skin", " †"), ("ichthyosis & co", "")):
@@ -264,9 +284,8 @@ class TestNumbers:
             expected = [name + mark, str(rows[name]["support"]), str(rows[name]["groups"]), *columns]
             assert expected in page.rows
 
-    def test_photos_and_groups_of_each_class_and_subset(self, make_run) -> None:
-        run, metrics = make_run()
-        page = Page(write_run_report(run, metrics))
+    def test_photos_and_groups_of_each_class_and_subset(self, plain) -> None:
+        run, _, page = plain
         photos = pd.read_csv(run / "manifest.csv").merge(pd.read_csv(run / "split.csv"), on=["path", "group"])
         for name in CLASSES:
             of_class = photos[photos["label"] == name]
@@ -275,17 +294,16 @@ class TestNumbers:
             assert [name, *cells] in page.rows
         assert ["All", "200 (100)", "80 (40)", "120 (60)", "400 (200)"] in page.rows
 
-    def test_confusions_also_stand_in_a_table(self, make_run) -> None:
-        run, metrics = make_run()
-        page = Page(write_run_report(run, metrics))
+    def test_confusions_also_stand_in_a_table(self, plain) -> None:
+        _, metrics, page = plain
         for subset in ("test", "val"):
             matrix = metrics["subsets"][subset]["confusion_matrix"]
             for name, counts in zip(CLASSES, matrix, strict=True):
                 assert [name, *map(str, counts)] in page.rows
 
-    def test_figures_in_words(self, make_run) -> None:
-        run, metrics = make_run()
-        confusions, _, curves = (image["alt"] for image in Page(write_run_report(run, metrics)).all("img"))
+    def test_figures_in_words(self, plain) -> None:
+        _, metrics, page = plain
+        confusions, _, curves = (image["alt"] for image in page.all("img"))
         matrix = np.array(metrics["subsets"]["test"]["confusion_matrix"])
         assert f"120 test photos: {np.trace(matrix)} on the diagonal" in confusions
         np.fill_diagonal(matrix, 0)

@@ -10,13 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from hcoatnet.errors import SplitError
 
 TRIES = 10
-"""Seeds tried for one dealing; the best result is taken, and the first that is within one photo ends the search."""
-
-PIECES = 20
-"""Equal pieces that unequal shares are put together from, before single groups are moved."""
-
-PASSES = 20
-"""Most rounds of moving single groups; two or three are usual."""
+"""Most seeds tried for one dealing."""
 
 Counts = NDArray[np.float64]
 
@@ -29,7 +23,7 @@ def deal_groups(
     scikit-learn's `StratifiedGroupKFold` makes a first proposal. It places each group once and for good, and now and then
     leaves a part empty or without a class, so single groups are then moved wherever that brings class shares closer to
     those asked. Seeds derived from ``seed`` are tried until every class is within one photo of its share in every part,
-    else the best of `TRIES` is taken.
+    or the best result is reached a second time; else the best of `TRIES` is taken.
 
     Args:
         labels: Class of every photo.
@@ -49,15 +43,18 @@ def deal_groups(
     np.add.at(counts, (group_of, label_of), 1)
     _require_groups(counts, classes, len(shares))
     asked = np.asarray(shares, dtype=np.float64)
-    tries = []
+    tries: list[tuple[tuple[int, float], int, NDArray[np.int64]]] = []
     for attempt in range(TRIES):
         state = int(np.random.SeedSequence([*seed, attempt]).generate_state(1)[0])
-        parts = _move_groups(_propose(label_of, group_of, asked, state), counts, asked, state)
+        parts = _move_groups(_propose(label_of, group_of, asked, state), counts, asked)
         totals = _totals(parts, counts, len(asked))
-        tries.append((_distance(totals, asked), attempt, parts))
-        if (totals > 0).all() and (np.abs(totals - np.outer(asked, totals.sum(axis=0))) <= 1).all():
+        distance = _distance(totals, asked)
+        confirmed = bool(tries) and np.allclose(distance, min(tries)[0], rtol=0, atol=1e-12)
+        tries.append((distance, attempt, parts))
+        within_one_photo = (np.abs(totals - np.outer(asked, totals.sum(axis=0))) <= 1).all()
+        if distance[0] == 0 and (within_one_photo or confirmed):
             break
-    (absent, _), _, parts = min(tries, key=lambda found: found[:2])
+    (absent, _), _, parts = min(tries)
     if absent:
         totals = _totals(parts, counts, len(asked))
         lacking = ", ".join(str(name) for name in classes[(totals == 0).any(axis=0)])
@@ -82,10 +79,9 @@ def _require_groups(counts: Counts, classes: NDArray[np.str_], parts: int) -> No
 def _propose(
     label_of: NDArray[np.int64], group_of: NDArray[np.int64], shares: NDArray[np.float64], state: int
 ) -> NDArray[np.int64]:
-    """Part of every group by StratifiedGroupKFold, whose equal folds are put together for unequal shares."""
+    """Part of every group by StratifiedGroupKFold: as many folds as the smallest share needs, put together for others."""
     groups = int(group_of.max()) + 1
-    equal = bool(np.allclose(shares, shares[0]))
-    pieces = len(shares) if equal else min(PIECES, groups, int(np.bincount(label_of).max()))
+    pieces = min(round(1 / shares.min()), groups, int(np.bincount(label_of).max()))
     ends = np.rint(np.cumsum(shares) * pieces)
     parts = np.zeros(groups, dtype=np.int64)
     splitter = StratifiedGroupKFold(pieces, shuffle=True, random_state=state)
@@ -96,27 +92,31 @@ def _propose(
     return parts
 
 
-def _move_groups(
-    parts: NDArray[np.int64], counts: Counts, shares: NDArray[np.float64], state: int
-) -> NDArray[np.int64]:
-    """Move single groups to other parts as long as that brings the classes closer to their shares."""
+def _move_groups(parts: NDArray[np.int64], counts: Counts, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Move single groups, each time the one that helps most, until no move brings the classes closer to their shares.
+
+    Let e be the errors of class shares in each part and a the share of each class that a group holds. Taking the group
+    from part h to part p changes the sum of squared errors by 2 a·(e_p − e_h) + 2 a·a.
+    """
     parts = parts.copy()
     totals = _totals(parts, counts, len(shares))
-    best = _distance(totals, shares)
-    order = np.random.default_rng(state).permutation(len(parts))
-    for _ in range(PASSES):
-        before = best
-        for group in order:
-            for part in range(len(shares)):
-                moved = totals.copy()
-                moved[parts[group]] -= counts[group]
-                moved[part] += counts[group]
-                distance = _distance(moved, shares)
-                if distance < (best[0], best[1] - 1e-12):  # rounding alone is no progress
-                    parts[group], totals, best = part, moved, distance
-        if best == before:
-            break
-    return parts
+    held = counts / totals.sum(axis=0)
+    groups = np.arange(len(parts))
+    while True:
+        errors = totals / totals.sum(axis=0) - shares[:, np.newaxis]
+        towards = held @ errors.T
+        change = 2 * (towards - towards[groups, parts][:, np.newaxis] + np.square(held).sum(axis=1, keepdims=True))
+        emptied = ((totals[parts] == counts) & (counts > 0)).sum(axis=1, keepdims=True)
+        filled = (counts > 0).astype(np.int64) @ (totals == 0).T
+        absent = emptied - filled
+        absent[groups, parts] = change[groups, parts] = 0
+        least = absent.min()
+        group, part = np.unravel_index(np.where(absent == least, change, np.inf).argmin(), change.shape)
+        if least == 0 and change[group, part] > -1e-12:  # rounding alone is no progress
+            return parts
+        totals[parts[group]] -= counts[group]
+        totals[part] += counts[group]
+        parts[group] = part
 
 
 def _totals(parts: NDArray[np.int64], counts: Counts, number: int) -> Counts:

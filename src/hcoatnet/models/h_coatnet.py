@@ -66,7 +66,7 @@ class HCoAtNet(nn.Module):
 
     # Parts that a checkpoint of the backbone alone lacks, and parts of it that have no place here.
     own_parts = ("pos_embed", "transformer", "hse", "norm")
-    foreign_parts = ("backbone.head.pre_logits",)
+    foreign_parts = ("backbone.head",)
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class HCoAtNet(nn.Module):
             )
         self.hse = HierarchicalSE(self.num_features, parse_stages(stages), importance)
         self.hse.apply(_initialise)
-        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+        self.norm = nn.LayerNorm(self.num_features, eps=_norm_epsilon(self.backbone))
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
 
@@ -213,7 +213,9 @@ def checkpoint_filter_fn(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -
 def _adopt_backbone(state_dict: dict[str, torch.Tensor], model: HCoAtNet) -> dict[str, torch.Tensor]:
     if isinstance(model.backbone, ConvNeXt):
         state_dict = convnext_filter_fn(state_dict, model.backbone)  # type: ignore[no-untyped-call]
-    own_names = {f"{get_pretrained_cfg_value(model.backbone_name, 'classifier')}.": "head.", "head.norm.": "norm."}
+    own_names = {f"{get_pretrained_cfg_value(model.backbone_name, 'classifier')}.": "head."}
+    if "head.norm.bias" in state_dict:  # else it is another kind of norm
+        own_names["head.norm."] = "norm."
     adopted = {}
     for key, tensor in state_dict.items():
         prefix = next((prefix for prefix in own_names if key.startswith(prefix)), "")
@@ -256,6 +258,12 @@ def _split_backbone(
         )
     repeated = ["stages.0"] * (repeats - 1)
     return (*early[:1], *repeated, *early[1:]), tuple(late), split["num_chs"]
+
+
+def _norm_epsilon(backbone: ConvNeXt | EfficientNet) -> float:
+    # A ConvNeXt has one for all its norms, the discarded one of its head included.
+    last_of_stem: Any = backbone.stem[-1] if isinstance(backbone, ConvNeXt) else None
+    return getattr(last_of_stem, "eps", 1e-6)
 
 
 def _transformer_block(width: int, drop_path: float) -> nn.Module:

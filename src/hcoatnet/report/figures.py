@@ -202,7 +202,8 @@ def _draw_lines(
     marker = "o" if len(epochs) == 1 else None
     for column, (_, colour) in lines.items():
         axes.plot(epochs, history[column].to_numpy(), color=colour, linewidth=1.6, marker=marker, markersize=4)
-    axes.set_ylim(0, top or 1.08 * np.nanmax(history[list(lines)].to_numpy(dtype=np.float64)))
+    highest = np.nanmax(history[list(lines)].to_numpy(dtype=np.float64))
+    axes.set_ylim(0, top or 1.08 * highest or 1.0)
     axes.set_title(title, fontsize=9.5, color=INK, loc="left")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)

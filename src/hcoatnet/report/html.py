@@ -213,7 +213,8 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
     return _write_page(folder, context)
 
 
-def _write_page(folder: Path, context: Mapping[str, Any]) -> Path:
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A page from one of the package's templates, with everything in ``context`` escaped."""
     environment = Environment(
         loader=PackageLoader("hcoatnet.report"),
         autoescape=True,
@@ -221,12 +222,15 @@ def _write_page(folder: Path, context: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(template).render(context, version=hcoatnet.__version__)
+
+
+def _write_page(folder: Path, context: Mapping[str, Any]) -> Path:
     classes = len(context["subsets"][0].classes)
     metrics = [(m, m.explanation.format(classes=classes, even=math.log(classes))) for m in METRICS]
-    page = environment.get_template("report.html.jinja").render(
-        context, metrics=metrics, few=FEW_PHOTOS, version=hcoatnet.__version__
+    write_text(
+        folder / "report.html", render("report.html.jinja", {**context, "metrics": metrics, "few": FEW_PHOTOS})
     )
-    write_text(folder / "report.html", page)
     return folder / "report.html"
 
 

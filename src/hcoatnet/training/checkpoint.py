@@ -1,5 +1,11 @@
-"""The two files of weights in a run directory: the best ones to use, and the whole state to continue from."""
+"""The two files of weights in a run directory: the best ones to use, and the whole state to continue from.
 
+Both are built in memory and then written, so that a full disk is met by our own writing, which undoes itself, and not
+inside torch's or safetensors', which answer it with errors of their own.
+"""
+
+import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +13,22 @@ import torch
 from torch import nn
 
 from hcoatnet.errors import RunError
-from hcoatnet.files import replace_file
+from hcoatnet.files import write_bytes
 
 STATE_FORMAT = 1
 
 
-def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the model's parameters and buffers as safetensors, at once."""
-    from safetensors.torch import save_file
+def save_weights(model: nn.Module, path: Path, description: dict[str, Any]) -> None:
+    """Write the model's parameters and buffers as safetensors, at once.
+
+    The description stands in one metadata entry, because safetensors writes several in no fixed order, and equal
+    weights shall be equal files.
+    """
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    metadata = {"hcoatnet": json.dumps(description, sort_keys=True)}
+    write_bytes(path, save(tensors, metadata=metadata))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -40,8 +51,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write everything that training needs to continue: tensors and plain values only."""
-    replace_file(path, lambda temporary: torch.save({"format": STATE_FORMAT, **state}, temporary))
+    """Write everything that training needs to continue, at once: tensors and plain values only."""
+    buffer = BytesIO()
+    torch.save({"format": STATE_FORMAT, **state}, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_state(path: Path) -> dict[str, Any]:

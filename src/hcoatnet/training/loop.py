@@ -163,7 +163,7 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
         )
         learner.rows.append(row)
         if best:
-            save_weights(learner.evaluated, run.weights_file, _weights_metadata(config, material.classes, epoch))
+            save_weights(learner.evaluated, run.weights_file, _description(config, material.classes, epoch))
         save_state(learner.state(), run.state_file)
         append_history(run.history_file, asdict(row))
         journal.say(_line(row, config.epochs))
@@ -238,15 +238,8 @@ def _is_best(monitor: str, validated: dict[str, float], rows: list[Row]) -> bool
     return sign * validated[name] > max(values, default=-math.inf)
 
 
-def _weights_metadata(config: TrainConfig, classes: tuple[str, ...], epoch: int) -> dict[str, str]:
-    import json
-
-    return {
-        "model": config.model,
-        "image_size": str(config.image_size),
-        "classes": json.dumps(list(classes)),
-        "epoch": str(epoch + 1),
-    }
+def _description(config: TrainConfig, classes: tuple[str, ...], epoch: int) -> dict[str, Any]:
+    return {"model": config.model, "image_size": config.image_size, "classes": list(classes), "epoch": epoch + 1}
 
 
 def _line(row: Row, epochs: int) -> str:

@@ -39,6 +39,8 @@ from hcoatnet.training.preparation import (
 from hcoatnet.training.run_directory import RunDirectory
 from hcoatnet.training.scoring import predict_photos, record_test_opening, subset_rows, trained_model
 
+TITLES = {"val": "Validation photos", "test": "Test photos"}
+
 
 class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt it is no error: the run can be continued."""
@@ -172,7 +174,7 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
         rows = subset_rows(prepared, subset)
         predictions = predict_photos(model, rows, prepared.manifest.folder, config, classes, device)
         write_predictions(predictions, run.predictions_file(subset))
-        figures.save(figures.confusion_matrix(predictions, subset), run.figures / f"confusion_matrix_{subset}")
+        figures.save(figures.confusion_matrix(predictions, TITLES[subset]), run.figures / f"confusion_matrix_{subset}")
         subsets[subset] = summarise(predictions)
     figures.save(figures.learning_curves(pd.read_csv(run.history_file)), run.figures / "learning_curves")
     openings = None if ledger is None else count_openings(ledger, sha256_of_file(run.split_file))

@@ -134,13 +134,12 @@ def _photos_below(folder: Path, findings: _Findings) -> list[Path]:
             inner.clear()
             continue
         seen.add(real)
-        findings.ignored["hidden"] += sum(_is_hidden(name) for name in inner)
-        inner[:] = sorted(name for name in inner if not _is_hidden(name))
+        if hidden := [name for name in (*inner, *names) if _is_hidden(name)]:
+            findings.ignored["hidden"] += len(hidden)
+        inner[:] = sorted(name for name in inner if name not in hidden)
         findings.nested = findings.nested or bool(inner)
-        for name in sorted(names):
-            if _is_hidden(name):
-                findings.ignored["hidden"] += 1
-            elif Path(name).suffix.lower() in PHOTO_SUFFIXES:
+        for name in sorted(name for name in names if name not in hidden):
+            if Path(name).suffix.lower() in PHOTO_SUFFIXES:
                 photos.append(Path(here) / name)
             else:
                 findings.ignored[Path(name).suffix.lower() or "no suffix"] += 1
@@ -163,8 +162,7 @@ def _notes(findings: _Findings, splits: list[Path]) -> list[str]:
         notes.append(f"The folders {names} were merged; the column source_split keeps where each photo came from.")
     if findings.nested:
         notes.append("Folders inside a class's folder were read too; their names were not taken as groups.")
-    ignored = sum(findings.ignored.values())
-    if ignored:
+    if findings.ignored:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in findings.ignored.most_common())
-        notes.append(f"{ignored:,} files and folders that are not photos were left out ({kinds}).")
+        notes.append(f"Left out, as they are not photos: {kinds}.")
     return notes

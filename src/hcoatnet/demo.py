@@ -1,0 +1,104 @@
+"""``hcoatnet demo``: everything once, in minutes, on drawn photos, and what leakage does to a score."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hcoatnet.config import resolve_config
+from hcoatnet.data.manifest import Manifest, read_manifest, write_manifest
+from hcoatnet.data.synthetic import draw_synthetic
+from hcoatnet.errors import ConfigError
+from hcoatnet.files import write_json
+from hcoatnet.report.demonstration import Trained, write_demo_page
+from hcoatnet.training.run import train
+
+MARKER = "demo.json"
+PATIENTS = 120
+PHOTO_SIZE = 96
+MODEL = "h_coatnet_atto"
+BASELINE = "cnn"
+
+
+@dataclass(frozen=True)
+class DemoScale:
+    """How much the demonstration does; the tests do less.
+
+    Attributes:
+        patients: Synthetic patients.
+        settings: Settings of every training, over the ``quick`` protocol.
+    """
+
+    patients: int
+    settings: dict[str, Any]
+
+
+FULL = DemoScale(PATIENTS, {"image_size": 64})
+
+
+def run_demo(folder: Path, console: Console, scale: DemoScale = FULL) -> Path:
+    """Draw photos, train two models on a split by patient and one of them on a split by file, and compare.
+
+    Args:
+        folder: Where everything goes. An earlier demonstration there is replaced; anything else is left alone.
+        console: Where to speak.
+        scale: How much to do.
+
+    Returns:
+        The page that shows it all.
+
+    Raises:
+        ConfigError: The folder holds something that is no demonstration.
+    """
+    _clear(folder)
+    write_json(folder / MARKER, {"patients": scale.patients, "settings": scale.settings})
+    console.print("Drawing synthetic photos. They say nothing about patients.", highlight=False)
+    photos = folder / "photos"
+    draw_synthetic(photos, patients=scale.patients, size=PHOTO_SIZE)
+    by_patient = photos / "manifest.csv"
+    by_file = folder / "every_photo_its_own_group.csv"
+    write_manifest(_every_photo_its_own_group(read_manifest(by_patient)), by_file)
+    trained = [
+        _train(console, folder, "by-patient-" + MODEL, MODEL, by_patient, scale),
+        _train(console, folder, "by-patient-" + BASELINE, BASELINE, by_patient, scale),
+        _train(console, folder, "by-file-" + MODEL, MODEL, by_file, scale),
+    ]
+    page = write_demo_page(folder, read_manifest(by_patient), *trained)
+    for line in leakage_lines(trained[0], trained[2]):
+        console.print(line, highlight=False, soft_wrap=True)
+    return page
+
+
+def leakage_lines(honest: Trained, leaky: Trained) -> tuple[str, ...]:
+    """What the two splits say about the same model, for a terminal."""
+    return (
+        f"The same model ({honest.model}), the same photos, two splits:",
+        f"  split by patient   macro F1 {honest.macro_f1:.3f} on {honest.photos} test photos",
+        f"  split by file      macro F1 {leaky.macro_f1:.3f} on {leaky.photos} test photos, {leaky.seen_patients} of them "
+        "of patients seen in training",
+    )
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise ConfigError(
+                f"{folder} holds files that are not a demonstration's. Give another place with --folder, or empty it."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _every_photo_its_own_group(manifest: Manifest) -> Manifest:
+    """What somebody has who does not know which photos show the same patient."""
+    table = manifest.table.copy()
+    table["group"] = table["path"]
+    return replace(manifest, table=table)
+
+
+def _train(console: Console, folder: Path, name: str, model: str, data: Path, scale: DemoScale) -> Trained:
+    console.print(f"\n{name}", style="bold", highlight=False)
+    settings = {"protocol": "quick", "model": model, "data": data, "out": folder / "runs" / name, **scale.settings}
+    return Trained.of(train(resolve_config(settings), console).path)
