@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs.
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
@@ -34,9 +35,19 @@ app.command(data_app)
 ConfigFile = Annotated[Path | None, Parameter(help="YAML file of settings; flags win over it.")]
 
 
-def main(tokens: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the command line and exit: 0 for success, 2 for a mistake of the user, 130 and 143 when stopped."""
-    sys.exit(run(app, sys.argv[1:] if tokens is None else tokens))
+    run_and_exit(app)
+
+
+def run_and_exit(chosen: App) -> None:
+    """Run the command line of this process.
+
+    OpenMP's threads wait by spinning unless told otherwise before torch is loaded; beside any other busy process that
+    made training several times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run(chosen, sys.argv[1:]))
 
 
 def run(chosen: App, tokens: Sequence[str]) -> int:
@@ -302,7 +313,7 @@ def original_command(model: str) -> None:
     command.__doc__ = f"""Train {model} as the original description does (protocol paper), with every flag of
     `hcoatnet train`."""
     single = App(default_command=with_settings(command, fixed), result_action="return_value")
-    sys.exit(run(single, sys.argv[1:]))
+    run_and_exit(single)
 
 
 def _ichthyosis_folder() -> Path:

@@ -1,3 +1,4 @@
+import pickle
 import struct
 import warnings
 import zlib
@@ -181,6 +182,13 @@ def test_what_is_no_whole_photo_is_refused_by_name(content, rule, tmp_path):
         open_photo(content, "upload 3")
 
 
+def test_errors_pass_from_one_process_to_another():
+    with pytest.raises(PhotoError) as caught:
+        open_photo(b"", "photo 7")
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copied), copied.problem) == (str(caught.value), caught.value.problem)
+
+
 def test_heic_is_told_apart():
     with pytest.raises(PhotoError, match="HEIC"):
         open_photo(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
@@ -212,7 +220,8 @@ def test_pixel_limit_counts_before_decoding_in_every_format(suffix, monkeypatch)
 
 @pytest.mark.parametrize("suffix", ["GIF", "TIFF", "PNG", "JPEG", "BMP", "WEBP"])
 def test_pillows_own_limit_neither_warns_nor_changes(suffix, monkeypatch):
-    content = encoded(Image.fromarray(RED_LEFT), suffix)
+    options = {"disposal": 2} if suffix == "GIF" else {}  # has Pillow check the frame's size by itself
+    content = encoded(Image.fromarray(RED_LEFT), suffix, **options)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     monkeypatch.setattr(images, "PIXEL_LIMIT", 100)
     with warnings.catch_warnings(record=True) as caught:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from hcoatnet.data import stratification
 from hcoatnet.data.manifest import Manifest
 from hcoatnet.data.proof import ALL_CLASSES
 from hcoatnet.data.sources.table import scan_table
@@ -263,6 +264,33 @@ def test_dealing_needs_no_warning_and_is_a_local_optimum(groups, seed):
             assert distance(moved) >= (0, reached[1] - 1e-9)
 
 
+def test_further_tries_bring_classes_closer_to_their_shares(monkeypatch):
+    draws = np.random.default_rng(53)
+    count = draws.integers(14, 40)
+    groups = [f"{number:02}" for number in draws.integers(0, count // 2, count)]
+    labels = list(draws.choice(list("ABC"), count, p=[0.6, 0.25, 0.15]))
+    shares = [0.7, 0.15, 0.15]
+
+    def error():
+        counts = pd.crosstab(deal_groups(labels, groups, shares, [0]), np.array(labels))
+        return float(((counts / counts.sum() - np.array(shares)[:, None]) ** 2).to_numpy().sum())
+
+    best = error()
+    monkeypatch.setattr(stratification, "TRIES", 1)
+    assert best < 0.6 * error()
+
+
+def test_a_result_that_is_reached_again_ends_the_search(monkeypatch):
+    proposals = []
+    propose = stratification._propose
+    monkeypatch.setattr(stratification, "_propose", lambda *given: proposals.append(given) or propose(*given))
+    labels, groups = ["A"] * 100 + ["R"] * 3, [f"{place}" for place in range(103)]
+    deal_groups(labels, groups, [0.7, 0.15, 0.15], [0])
+    assert len(proposals) == 2
+    deal_groups(labels[:100], groups[:100], [0.7, 0.15, 0.15], [0])
+    assert len(proposals) == 3
+
+
 # --- proof
 
 
@@ -290,6 +318,10 @@ def test_proof_of_folds_covers_every_repeat():
     assert list(proof.photos.columns) == [f"repeat {repeat}, fold {fold}" for repeat in (0, 1) for fold in (0, 1, 2)]
     assert proof.photos.loc[ALL_CLASSES].sum() == 600
     assert proof.lines()[2] == "300 of 300 photos covered, in each of 2 repeats."
+    sizes = proof.photos.loc[ALL_CLASSES] / 300
+    shares = f"{sizes.min():.1%} to {sizes.max():.1%}"
+    assert proof.lines()[3] == f"Every class in every fold. Share of the photos: {shares}."
+    assert sizes.between(0.3, 0.36).all()
     table = folds.table.copy()
     table.loc[table.index[-1], "fold"] = (table["fold"].iloc[-1] + 1) % 3
     with pytest.raises(DataProblems) as caught:

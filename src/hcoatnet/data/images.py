@@ -70,6 +70,9 @@ class PhotoError(DataError):
         super().__init__(f"{problem.path}: {problem.found}. {problem.fix}")
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type["PhotoError"], tuple[Problem]]:
+        return type(self), (self.problem,)  # data loaders send errors from one process to another
+
 
 @dataclass(frozen=True)
 class PhotoFacts:

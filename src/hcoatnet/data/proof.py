@@ -43,11 +43,12 @@ class SplitProof:
 
     def lines(self) -> tuple[str, ...]:
         """The proof in sentences."""
-        counts = self.photos.loc[ALL_CLASSES]
-        photos = int(counts.sum()) // self.repeats
-        shares = ", ".join(f"{part} {count / photos:.1%}" for part, count in counts.items())
-        if self.part == "fold":
-            shares = f"{counts.min() / photos:.1%} to {counts.max() / photos:.1%}"
+        counts = [int(count) for count in self.photos.iloc[-1]]
+        photos = sum(counts) // self.repeats
+        if self.part == "subset":
+            shares = ", ".join(f"{part} {count / photos:.1%}" for part, count in zip(self.photos, counts, strict=True))
+        else:
+            shares = f"{min(counts) / photos:.1%} to {max(counts) / photos:.1%}"
         each = f", in each of {self.repeats} repeats" if self.repeats > 1 else ""
         return (
             f"{self.distinct_groups:,} groups, none in two {self.part}s{each}.",

@@ -69,16 +69,16 @@ def draw_synthetic(
             raise ConfigError(f"'{name}' of a synthetic set must be at least {least}. Got {value}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already and is not an empty folder. Name a new folder for the photos.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    unfinished.mkdir()
+    target = folder.resolve()
+    unfinished = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
+    unfinished.mkdir(parents=True)
     try:
         table = _draw_photos(unfinished, _deal(patients, photos_per_patient, seed), size, seed, progress)
         manifest = write_manifest(Manifest(table, unfinished), unfinished / "manifest.csv")
         write_text(unfinished / "README.txt", _readme(len(table), patients, size, seed))
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
+        if target.exists():
+            target.rmdir()
+        unfinished.rename(target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

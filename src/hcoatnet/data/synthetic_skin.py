@@ -4,11 +4,12 @@ A synthetic patient is a skin: a pattern over a plane, drawn once. A photo looks
 distance, in other light. Photos of one patient share tone, moles and the layout of their scale, as real ones do, so a
 split that separates them leaks.
 
-Every class is a table of parameter ranges over the same layers, and the ranges overlap: a mild case looks like plain
-skin, dark plates like thick ones. Skin tone is drawn without regard to the class, and the camera evens out brightness
-and cast, so that texture tells the class and mean colour hardly does.
+Every class is a table of parameter ranges over the same layers, and every range overlaps that of another class, so
+that no parameter alone tells the class. Skin tone is drawn without regard to the class, and the camera evens out
+brightness and cast: texture tells the class, mean colour hardly does.
 
-Coordinates and sizes are in widths of a photo at mean distance; colours are sRGB in [0, 1].
+Coordinates and sizes are in widths of a photo at mean distance; colours are sRGB in [0, 1]. Nothing here runs in
+several threads, and no sum depends on how many there are.
 """
 
 import math
@@ -30,14 +31,14 @@ Range = tuple[float, float]
 class TextureRanges:
     """From where to where each parameter of a class is drawn. The defaults are those of plain skin.
 
-    Sizes are in units of the width of a photo; strengths run from 0 (absent) to 1.
+    Strengths run from 0 (absent) to 1.
 
     Attributes:
         crease: Depth of the creases of the skin.
         cell_size: Width of the small polygons that creases and fine scale follow.
         scale: Whiteness of the fine scale on those polygons.
         scale_cover: Share of the polygons that carry scale.
-        plate: Strength of the large plates: how thick they are, and how far apart.
+        plate: Strength of the large plates and of the fissures between them.
         plate_size: Width of a plate.
         plate_darkness: How far a plate is darker (positive) or paler (negative) than the skin.
         fissure_width: Width of the fissures between plates.
@@ -57,7 +58,7 @@ class TextureRanges:
     fissure_width: Range = (0.006, 0.02)
     fissure_redness: Range = (0.0, 0.5)
     arc: Range = (0.0, 0.1)
-    arc_gap: Range = (0.03, 0.06)
+    arc_gap: Range = (0.04, 0.075)
     redness: Range = (0.0, 0.35)
 
 
@@ -68,7 +69,7 @@ TEXTURES = {
         plate_size=(0.2, 0.42),
         plate_darkness=(-0.6, 0.15),
         fissure_width=(0.018, 0.05),
-        fissure_redness=(0.5, 1.0),
+        fissure_redness=(0.45, 1.0),
     ),
     "synthetic healthy": TextureRanges(),
     "synthetic lamellar": TextureRanges(
@@ -77,10 +78,10 @@ TEXTURES = {
         plate_size=(0.14, 0.34),
         plate_darkness=(0.25, 0.95),
         fissure_width=(0.006, 0.022),
-        fissure_redness=(0.0, 0.5),
+        fissure_redness=(0.0, 0.55),
     ),
-    "synthetic netherton": TextureRanges(scale=(0.0, 0.4), arc=(0.5, 1.0), redness=(0.35, 1.0)),
-    "synthetic vulgaris": TextureRanges(scale=(0.4, 1.0), scale_cover=(0.6, 1.0), arc=(0.0, 0.15)),
+    "synthetic netherton": TextureRanges(scale=(0.0, 0.5), arc=(0.35, 1.0), redness=(0.3, 0.85)),
+    "synthetic vulgaris": TextureRanges(scale=(0.4, 1.0), scale_cover=(0.45, 1.0), arc=(0.0, 0.4)),
 }
 
 SKIN_TONES = (
@@ -132,9 +133,9 @@ class Cells:
     def at(self, x: Array, y: Array) -> "CellMap":
         """Where the points of the plane lie in their cells."""
         distance, index = self.tree.query(np.stack([x, y], axis=-1), k=4)
-        x, y = self.tree.data.T
-        apart = np.hypot(x[index[..., 1:]] - x[index[..., :1]], y[index[..., 1:]] - y[index[..., :1]])
-        # The exact distance to the bisector of two centres; four centres are enough next to any border.
+        own, others = self.tree.data[index[..., :1]], self.tree.data[index[..., 1:]]
+        apart = np.hypot(others[..., 0] - own[..., 0], others[..., 1] - own[..., 1])
+        # The distance to the border with each of the next three cells, which is exact where it is small.
         border = (distance[..., 1:] ** 2 - distance[..., :1] ** 2) / (2 * apart)
         return CellMap(border.min(axis=-1), distance[..., 0], self.values[index[..., 0]])
 
@@ -244,11 +245,11 @@ def photograph(skin: Skin, size: int, random: np.random.Generator) -> Image.Imag
         size: Width and height in pixels.
         random: Source of everything that changes from photo to photo.
     """
-    ticks = ((np.arange(size) + 0.5) / size - 0.5) * random.uniform(0.8, 1.2)
+    ticks = ((np.arange(size) + 0.5) / size - 0.5) * random.uniform(0.9, 1.1)
     across, down = np.meshgrid(ticks, ticks)
-    turn = random.normal(0, 0.35)
-    x = across * math.cos(turn) - down * math.sin(turn) + random.uniform(-0.2, 0.2)
-    y = across * math.sin(turn) + down * math.cos(turn) + random.uniform(-0.2, 0.2)
+    turn = random.uniform(-0.25, 0.25)
+    x = across * math.cos(turn) - down * math.sin(turn) + random.uniform(-0.1, 0.1)
+    y = across * math.sin(turn) + down * math.cos(turn) + random.uniform(-0.1, 0.1)
     height, colour = _paint(skin, x, y)
     return _expose(height, colour, skin.tone, random)
 
@@ -297,7 +298,7 @@ def _add_round_patches(skin: Skin, x: Array, y: Array, uneven: Array, height: Ar
             outline = np.minimum(outline, np.hypot(x - ring_x, y - ring_y) - radius)
     colour = _redden(colour, texture["redness"] * _step(-outline, 0.04))
     unbroken = _step(uneven + 0.9, 0.3)
-    edge = texture["arc"] * unbroken * _ridge(np.abs(outline) - texture["arc_gap"] / 2, 0.012)
+    edge = texture["arc"] * unbroken * _ridge(np.abs(outline) - texture["arc_gap"] / 2, 0.015)
     return height + 0.03 * edge, _mix(colour, SCALE_COLOUR, 0.9 * edge)
 
 
@@ -338,7 +339,7 @@ def _expose(height: Array, colour: Array, tone: Array, random: np.random.Generat
     photo = colour * (np.clip(1 + relief, 0.45, 1.6) * (1 - fall_off))[..., None]
     photo = photo * (tone / photo.mean(axis=(0, 1))) ** 0.35
     photo = photo * (0.5 / photo.mean()) ** 0.7
-    photo = photo * random.uniform(0.88, 1.1) * random.uniform(0.97, 1.03, 3)
+    photo = photo * random.uniform(0.92, 1.08) * random.uniform(0.98, 1.02, 3)
     blur = random.uniform(0.3, 0.9) * size / 128
     photo = gaussian_filter(photo, (blur, blur, 0))
     photo = photo + random.normal(0, random.uniform(0.003, 0.015), photo.shape)
@@ -353,7 +354,8 @@ def _step(value: Array, softness: float) -> Array:
 
 def _ridge(value: Array, width: float) -> Array:
     """1 where ``value`` is zero, falling to 0 on both sides."""
-    return np.exp(-((value / width) ** 2))
+    ridge: Array = np.exp(-((value / width) ** 2))
+    return ridge
 
 
 def _mix(colour: Array, other: Array, share: Array) -> Array:
@@ -362,4 +364,5 @@ def _mix(colour: Array, other: Array, share: Array) -> Array:
 
 def _redden(colour: Array, share: Array) -> Array:
     """Take green and blue away, as blood under the surface does; on dark skin that darkens more than it reddens."""
-    return colour * (1 - share[..., None] * np.array([0.02, 0.5, 0.46]))
+    absorbed = np.array([0.02, 0.5, 0.46])
+    return colour * (1 - absorbed * share[..., None])
