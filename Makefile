@@ -22,10 +22,10 @@ demo: setup ## draw synthetic photos, train two small models, show what leakage 
 	$(VENV)/bin/hcoatnet demo
 
 test: setup ## the fast tests
-	$(VENV)/bin/pytest -n 2 -m "not slow"
+	$(VENV)/bin/pytest -n 2 --dist loadscope -m "not slow"
 
 test-all: setup ## the fast and the slow tests
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 --dist loadscope
 
 lint: setup ## style and types
 	$(VENV)/bin/ruff check .

@@ -206,15 +206,12 @@ def split(
         subsets = hold_out(photos, val_share=val_share, test_share=test_share, seed=seed)
         proof = prove(subsets, photos)
         write_text(out, subsets.to_csv())
-        print_frame("Photos (groups) of each class", proof.table())
-        say(*proof.lines())
     else:
         cells = cross_validation(photos, folds=folds, repeats=repeats, seed=seed)
-        proofs = [prove(cells.cell(repeat, fold), photos) for repeat in range(repeats) for fold in range(folds)]
+        proof = prove(cells, photos)
         write_text(out, cells.to_csv())
-        print_frame("Repeat 0, fold 0: photos (groups) of each class", proofs[0].table())
-        say(*proofs[0].lines(), f"The same was proved for all {len(proofs)} cells.")
-    say(f"Split: {out}")
+    print_frame("Photos and groups of each class", proof.table())
+    say(*proof.lines(), f"Split: {out}")
 
 
 @data_app.command

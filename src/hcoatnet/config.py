@@ -112,7 +112,13 @@ class TrainConfig:
     )
     label_smoothing: float = setting(0.1, "Label smoothing.", REGULARISATION, minimum=0, maximum=0.9)
     dropout: float = setting(0.2, "Dropout before the classifier.", REGULARISATION, minimum=0, maximum=0.95)
-    drop_path: float = setting(0.0, "Stochastic depth, largest rate.", REGULARISATION, minimum=0, maximum=0.9)
+    drop_path: float = setting(
+        0.0,
+        "Stochastic depth, largest rate; no effect without residual branches.",
+        REGULARISATION,
+        minimum=0,
+        maximum=0.9,
+    )
     mixup: float = setting(0.0, "Alpha of mixup; 0 for none.", REGULARISATION, minimum=0)
     cutmix: float = setting(0.0, "Alpha of CutMix; 0 for none.", REGULARISATION, minimum=0)
 

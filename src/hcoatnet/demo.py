@@ -76,8 +76,8 @@ def leakage_lines(honest: Trained, leaky: Trained) -> tuple[str, ...]:
     return (
         f"The same model ({honest.model}), the same photos, two splits:",
         f"  split by patient   macro F1 {honest.macro_f1:.3f} on {honest.photos} test photos",
-        f"  split by file      macro F1 {leaky.macro_f1:.3f} on {leaky.photos} test photos, {leaky.seen_patients} of them "
-        "of patients seen in training",
+        f"  split by file      macro F1 {leaky.macro_f1:.3f} on {leaky.photos} test photos, {leaky.seen_patients} of "
+        "them of patients seen in training",
     )
 
 

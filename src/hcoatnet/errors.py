@@ -67,5 +67,8 @@ class DataProblems(DataError):
     """
 
     def __init__(self, summary: str, problems: Sequence[Problem]) -> None:
-        super().__init__(summary)
+        super().__init__(summary, tuple(problems))
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -121,7 +121,6 @@ def test_impossible_sizes_are_answered_with_sizes_that_work(name, size, working)
         ("test_vit", {"dept": 3}, "test_vit takes no option 'dept'.*depth"),
         ("test_coatnet", {"foo": 3}, "test_coatnet takes no option 'foo'"),
         ("test_vit", {"depth": "deep"}, "test_vit cannot be built with num_classes=5, depth='deep'"),
-        ("cnn", {"drop_path_rate": 0.1}, "no residual branches"),
         ("h_coatnet_atto", {"importance": "entropy"}, "'importance' option must be one of"),
     ],
 )

@@ -30,4 +30,3 @@ def build_augmentation(config: TrainConfig) -> v2.Transform:
     if config.random_erasing > 0:
         steps.append(v2.RandomErasing(config.random_erasing, scale=ERASED_AREA))
     return v2.Compose(steps)
-

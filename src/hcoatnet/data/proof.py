@@ -18,7 +18,7 @@ class SplitProof:
     """What was counted while a split was proved not to leak.
 
     Attributes:
-        photos: Number of photos: a row for each class and a last one for all, a column for each part (a subset or a fold).
+        photos: Number of photos: a row for each class and a last one for all, a column for each subset or fold.
         groups: Number of groups, likewise. A group may hold several classes.
         distinct_groups: Groups in all.
         distinct_sha256: Distinct photos by their bytes.
@@ -61,8 +61,8 @@ class SplitProof:
 def prove_parts(table: pd.DataFrame, parts: Sequence[str], manifest: Manifest, name: str) -> SplitProof:
     """Prove that in every repeat the parts cover the manifest exactly, share nothing, and hold every class each.
 
-    Neither a group of the split, nor a group of the manifest, nor a SHA-256 may stand in two parts; as none of the three
-    does, no chain of them does.
+    Neither a group of the split, nor a group of the manifest, nor a SHA-256 may stand in two parts; as none of the
+    three does, no chain of them does.
 
     Args:
         table: Columns ``path``, ``group``, ``repeat`` and ``part``.
@@ -133,7 +133,8 @@ def _leaks(dealt: pd.DataFrame, name: str) -> list[Problem]:
             if (paths := tuple(members["path"])) in told:
                 continue
             told.add(paths)
-            found = "; ".join(f"{part}: {_some(list(rows['path']))}" for part, rows in members.groupby("part", sort=False))
+            by_part = members.groupby("part", sort=False)
+            found = "; ".join(f"{part}: {_some(list(rows['path']))}" for part, rows in by_part)
             fix = f"Put all of them in one {name}."
             problems.append(Problem(str(value), rule, found, f"one {name}", fix))
     return problems

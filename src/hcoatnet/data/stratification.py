@@ -20,9 +20,9 @@ def deal_groups(
 ) -> NDArray[np.int64]:
     """Deal whole groups out to parts, every part with its share of every class.
 
-    scikit-learn's `StratifiedGroupKFold` makes a first proposal. It places each group once and for good, and now and then
-    leaves a part empty or without a class, so single groups are then moved wherever that brings class shares closer to
-    those asked. Seeds derived from ``seed`` are tried until every class is within one photo of its share in every part,
+    scikit-learn's `StratifiedGroupKFold` makes a first proposal. It places each group once and for good, and now and
+    then leaves a part empty or without a class, so single groups are then moved wherever that brings class shares
+    closer to those asked. Seeds derived from ``seed`` are tried until every class is within one photo of its share in every part,
     or the best result is reached a second time; else the best of `TRIES` is taken.
 
     Args:
@@ -59,8 +59,9 @@ def deal_groups(
         totals = _totals(parts, counts, len(asked))
         lacking = ", ".join(str(name) for name in classes[(totals == 0).any(axis=0)])
         raise SplitError(
-            f"No split into {len(asked)} parts with every class in each was found in {TRIES} tries; the best lacks {lacking} "
-            "in a part. Too few groups hold only one class: gather more, merge classes, or ask for fewer folds."
+            f"No split into {len(asked)} parts with every class in each was found in {TRIES} tries; the best lacks "
+            f"{lacking} in a part. Too few groups hold only one class: gather more, merge classes, or ask for fewer "
+            "folds."
         )
     dealt: NDArray[np.int64] = parts[group_of]
     return dealt
@@ -71,15 +72,16 @@ def _require_groups(counts: Counts, classes: NDArray[np.str_], parts: int) -> No
     short = [f"{name} has {count}" for name, count in zip(classes, present, strict=True) if count < parts]
     if short:
         raise SplitError(
-            f"Too few groups: every class needs {parts} or more (one for each part), but {', '.join(short)}. Groups, not "
-            "photos, are counted, because a patient must not straddle. Gather more, merge classes, or ask for fewer folds."
+            f"Too few groups: every class needs {parts} or more (one for each part), but {', '.join(short)}. Groups, "
+            "not photos, are counted, because a patient must not straddle. Gather more, merge classes, or ask for "
+            "fewer folds."
         )
 
 
 def _propose(
     label_of: NDArray[np.int64], group_of: NDArray[np.int64], shares: NDArray[np.float64], state: int
 ) -> NDArray[np.int64]:
-    """Part of every group by StratifiedGroupKFold: as many folds as the smallest share needs, put together for others."""
+    """Part of every group by StratifiedGroupKFold: as many folds as the smallest share needs, joined for others."""
     groups = int(group_of.max()) + 1
     pieces = min(round(1 / shares.min()), groups, int(np.bincount(label_of).max()))
     ends = np.rint(np.cumsum(shares) * pieces)
@@ -126,6 +128,6 @@ def _totals(parts: NDArray[np.int64], counts: Counts, number: int) -> Counts:
 
 
 def _distance(totals: Counts, shares: NDArray[np.float64]) -> tuple[int, float]:
-    """How far a dealing is from what was asked: classes absent from parts first, then squared errors of class shares."""
+    """How far a dealing is from what was asked: absent classes first, then squared errors of class shares."""
     errors = totals / totals.sum(axis=0) - shares[:, np.newaxis]
     return int((totals == 0).sum()), float(np.square(errors).sum())

@@ -34,9 +34,9 @@ def check_ledger(ledger: Path) -> None:
             pass
     except OSError as error:
         raise RunError(
-            f"Cannot write the test ledger {ledger}: {error.strerror}. It records every opening of the test set, beside "
-            "the split file or the data: give --split with a file in a folder you can write to, or leave the test set "
-            "closed with --no-evaluate-test."
+            f"Cannot write the test ledger {ledger}: {error.strerror}. It records every opening of the test set, "
+            "beside the split file or the data: give --split with a file in a folder you can write to, or leave the "
+            "test set closed with --no-evaluate-test."
         ) from error
 
 

@@ -30,10 +30,10 @@ class CNN(nn.Module):
         in_chans: Channels of the photos.
         global_pool: Only ``avg``.
         drop_rate: Dropout before the linear layer.
-        drop_path_rate: Only 0, as there is no residual branch to drop.
+        drop_path_rate: Taken because one recipe serves every model; without effect, as there is no residual branch.
 
     Raises:
-        ModelError: ``global_pool`` or ``drop_path_rate`` is something else.
+        ModelError: ``global_pool`` is something else.
     """
 
     def __init__(
@@ -45,8 +45,6 @@ class CNN(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if drop_path_rate:
-            raise ModelError(f"cnn has no residual branches: drop_path_rate must be 0. Got {drop_path_rate} instead.")
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.num_features = self.head_hidden_size = 128

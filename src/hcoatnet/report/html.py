@@ -228,9 +228,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 def _write_page(folder: Path, context: Mapping[str, Any]) -> Path:
     classes = len(context["subsets"][0].classes)
     metrics = [(m, m.explanation.format(classes=classes, even=math.log(classes))) for m in METRICS]
-    write_text(
-        folder / "report.html", render("report.html.jinja", {**context, "metrics": metrics, "few": FEW_PHOTOS})
-    )
+    write_text(folder / "report.html", render("report.html.jinja", {**context, "metrics": metrics, "few": FEW_PHOTOS}))
     return folder / "report.html"
 
 
