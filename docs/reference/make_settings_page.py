@@ -14,7 +14,7 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Every setting of `hcoatnet train` is a flag and a key of a YAML file under the same name. Defaults are",
-        "overlaid by the protocol, that by `--config FILE`, that by flags. A dash under a protocol: it leaves the default.",
+        "overlaid by the protocol, that by `--config FILE`, that by flags. A dash: the protocol leaves the default.",
         "",
         "This page is made from the code by `python docs/reference/make_settings_page.py`.",
     ]

@@ -215,18 +215,19 @@ def split(
 
 
 @data_app.command
-def synth(folder: Path, *, patients: int = 120, size: int = 128, seed: int = 0) -> None:
+def synth(folder: Path, *, patients: int = 120, photos_per_patient: int = 3, size: int = 128, seed: int = 0) -> None:
     """Draw a set of synthetic skin-like textures in five classes, to try everything without real photos.
 
     Args:
         folder: New folder for the photos and their manifest.
-        patients: Synthetic patients, each with a few photos.
+        patients: Synthetic patients.
+        photos_per_patient: Photos of each, on average.
         size: Side of a photo, in pixels.
         seed: Seed of the drawing.
     """
     from hcoatnet.data.synthetic import draw_synthetic
 
-    manifest = draw_synthetic(folder, patients=patients, size=size, seed=seed)
+    manifest = draw_synthetic(folder, patients=patients, photos_per_patient=photos_per_patient, size=size, seed=seed)
     say(f"Drew {len(manifest)} synthetic photos of {patients} synthetic patients. They say nothing about real ones.")
     say(f"Manifest: {folder / 'manifest.csv'}")
 

@@ -22,8 +22,8 @@ def deal_groups(
 
     scikit-learn's `StratifiedGroupKFold` makes a first proposal. It places each group once and for good, and now and
     then leaves a part empty or without a class, so single groups are then moved wherever that brings class shares
-    closer to those asked. Seeds derived from ``seed`` are tried until every class is within one photo of its share in every part,
-    or the best result is reached a second time; else the best of `TRIES` is taken.
+    closer to those asked. Seeds derived from ``seed`` are tried until every class is within one photo of its share in
+    every part, or the best result is reached a second time; else the best of `TRIES` is taken.
 
     Args:
         labels: Class of every photo.

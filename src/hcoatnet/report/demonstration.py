@@ -61,22 +61,22 @@ class Trained:
         )
 
 
-def write_demo_page(folder: Path, manifest: Manifest, honest: Trained, baseline: Trained, leaky: Trained) -> Path:
+def write_demo_page(folder: Path, manifest: Manifest, proposed: Trained, honest: Trained, leaky: Trained) -> Path:
     """Write ``index.html`` into the demonstration's folder, beside its runs.
 
     Args:
         folder: The demonstration's folder.
         manifest: The drawn photos.
-        honest: H-CoAtNet on the split by patient.
-        baseline: The baseline on the same split.
-        leaky: H-CoAtNet on the split by file.
+        proposed: H-CoAtNet on the split by patient.
+        honest: The baseline on the split by patient.
+        leaky: The baseline on the split by file.
     """
     context = {
         "classes": [(name, _samples(manifest, name)) for name in manifest.classes],
         "photos": len(manifest),
         "patients": manifest.table["group"].nunique(),
         "honest": honest,
-        "baseline": baseline,
+        "proposed": proposed,
         "leaky": leaky,
     }
     page = folder / "index.html"
