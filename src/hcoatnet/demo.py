@@ -42,7 +42,7 @@ class DemoScale:
     settings: dict[str, Any]
 
 
-FULL = DemoScale(PATIENTS, PHOTOS_PER_PATIENT, {"image_size": 64})
+FULL = DemoScale(PATIENTS, PHOTOS_PER_PATIENT, {"image_size": 64, "epochs": 18})
 
 
 def run_demo(folder: Path, console: Console, scale: DemoScale = FULL) -> Path:

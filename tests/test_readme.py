@@ -1,0 +1,59 @@
+"""Every command of the README and of the documents runs, on tiny data."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hcoatnet.cli import app, run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "getting-started.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+TINY = ["--epochs", "1", "--image-size", "32", "--device", "cpu", "--workers", "0"]
+
+
+def commands(page):
+    """The `hcoatnet` command lines of a page's code blocks, with continued lines joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip().removeprefix("$ ") for line in text.splitlines() if re.match(r"^ {4,}(\$ )?hcoatnet ", line)]
+
+
+@pytest.fixture
+def workplace(photos, tmp_path, monkeypatch):
+    """A folder with all that the documents name: PHOTOS, a table, new photos."""
+    for name in ("PHOTOS", "NEW_PHOTOS"):
+        shutil.copytree(photos, tmp_path / name, ignore=shutil.ignore_patterns("*.csv", "*.jsonl"))
+    table = (photos / "table.csv").read_text().replace("label", "diagnosis")
+    (tmp_path / "table.csv").write_text("\n".join(line if not i else f"PHOTOS/{line}" for i, line in enumerate(table.splitlines())) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_documents_have_commands():
+    found = {page.name: len(commands(page)) for page in PAGES}
+    assert found["README.md"] >= 5
+    assert sum(found.values()) >= 14
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_in_order(page, workplace, capsys):
+    if page.name == "train.md":  # it begins where own-photos.md ends
+        assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
+        assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
+    for line in commands(page):
+        tokens = shlex.split(line, comments=True)[1:]
+        if tokens[0] == "train" and not {"--resume", "--config"} & set(tokens):
+            model = tokens[tokens.index("--model") + 1] if "--model" in tokens else "h_coatnet_atto"
+            kept = [token for i, token in enumerate(tokens) if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}]
+            tokens = [*kept, "--model", "cnn" if model.startswith("h_coatnet") else model, *TINY]
+        if tokens[:2] == ["data", "synth"]:
+            tokens = [*tokens[:3], "--patients", "40", "--size", "32"]
+        assert run(app, tokens) == 0, (line, capsys.readouterr())
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{target}:", makefile, re.M), target
