@@ -26,7 +26,9 @@ def workplace(photos, tmp_path, monkeypatch):
     for name in ("PHOTOS", "NEW_PHOTOS"):
         shutil.copytree(photos, tmp_path / name, ignore=shutil.ignore_patterns("*.csv", "*.jsonl"))
     table = (photos / "table.csv").read_text().replace("label", "diagnosis")
-    (tmp_path / "table.csv").write_text("\n".join(line if not i else f"PHOTOS/{line}" for i, line in enumerate(table.splitlines())) + "\n")
+    (tmp_path / "table.csv").write_text(
+        "\n".join(line if not i else f"PHOTOS/{line}" for i, line in enumerate(table.splitlines())) + "\n"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,7 +48,11 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, capsys):
         tokens = shlex.split(line, comments=True)[1:]
         if tokens[0] == "train" and not {"--resume", "--config"} & set(tokens):
             model = tokens[tokens.index("--model") + 1] if "--model" in tokens else "h_coatnet_atto"
-            kept = [token for i, token in enumerate(tokens) if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}]
+            kept = [
+                token
+                for i, token in enumerate(tokens)
+                if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}
+            ]
             tokens = [*kept, "--model", "cnn" if model.startswith("h_coatnet") else model, *TINY]
         if tokens[:2] == ["data", "synth"]:
             tokens = [*tokens[:3], "--patients", "40", "--size", "32"]

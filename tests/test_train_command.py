@@ -302,3 +302,38 @@ def test_weights_of_a_run_start_another(finished, manifest_file, hcoatnet, tmp_p
     )
     assert json.loads((out / "metrics.json").read_text())["init"] == "pretrained"
     assert yaml.safe_load((out / "config.yaml").read_text())["init"].startswith("pretrained:../")
+
+
+@pytest.mark.slow
+def test_compiling_changes_nothing_but_the_speed(manifest_file, hcoatnet, tmp_path):
+    losses = []
+    for compiled in (False, True):
+        out = tmp_path / str(compiled)
+        settings = SMALL | {
+            "model": "test_convnext",
+            "image_size": 32,
+            "compile": compiled,
+            "dropout": 0,
+            "drop_path": 0,
+        }
+        code, printed = hcoatnet("train", "--data", manifest_file, "--out", out, *flags(settings))
+        assert code == 0, printed
+        losses.append(pd.read_csv(out / "history.csv")["train_loss"].to_numpy())
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_synthetic_photos_are_drawn_when_asked_for_and_used_again(hcoatnet, tmp_path, monkeypatch):
+    from functools import partial
+
+    from hcoatnet.data import synthetic
+
+    small = partial(synthetic.draw_synthetic, patients=40, photos_per_patient=2, size=32)
+    monkeypatch.setattr(synthetic, "draw_synthetic", small)
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        code, printed = hcoatnet("train", "--data", "synthetic", "--out", name, *flags(SMALL | {"epochs": 1}))
+        assert code == 0, printed
+        assert "The photos are synthetic" in printed
+        assert yaml.safe_load((tmp_path / name / "config.yaml").read_text())["data"] == "../data/synthetic/manifest.csv"
+        assert "These photos are synthetic" in (tmp_path / name / "report.html").read_text()
+    assert (tmp_path / "one" / "manifest.csv").read_bytes() == (tmp_path / "two" / "manifest.csv").read_bytes()

@@ -16,7 +16,7 @@ from cyclopts import App, Group, Parameter
 from hcoatnet import __version__
 from hcoatnet.config import GROUPS, Device, TrainConfig, resolve_config, settings_fields
 from hcoatnet.errors import ConfigError, HCoAtNetError
-from hcoatnet.terminal import out, print_error, print_frame, print_summary, report_error, say, table
+from hcoatnet.terminal import out, print_error, print_frame, print_summary, progress_bar, report_error, say, table
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -164,10 +164,17 @@ def scan(
     from hcoatnet.data.sources.folder import scan_folder
     from hcoatnet.data.sources.table import scan_table
 
-    if source.is_file():
-        result = scan_table(source, path_column=path_column, label_column=label_column, group_column=group_column)
-    else:
-        result = scan_folder(source)
+    with progress_bar("reading photos") as progress:
+        if source.is_file():
+            result = scan_table(
+                source,
+                path_column=path_column,
+                label_column=label_column,
+                group_column=group_column,
+                progress=progress,
+            )
+        else:
+            result = scan_folder(source, progress=progress)
     manifest = write_manifest(result.manifest, out)
     say(*result.notes)
     counts = manifest.table.groupby("label").agg(photos=("path", "size"), groups=("group", "nunique"))
@@ -227,7 +234,10 @@ def synth(folder: Path, *, patients: int = 120, photos_per_patient: int = 3, siz
     """
     from hcoatnet.data.synthetic import draw_synthetic
 
-    manifest = draw_synthetic(folder, patients=patients, photos_per_patient=photos_per_patient, size=size, seed=seed)
+    with progress_bar("drawing photos") as progress:
+        manifest = draw_synthetic(
+            folder, patients=patients, photos_per_patient=photos_per_patient, size=size, seed=seed, progress=progress
+        )
     say(f"Drew {len(manifest)} synthetic photos of {patients} synthetic patients. They say nothing about real ones.")
     say(f"Manifest: {folder / 'manifest.csv'}")
 

@@ -1,6 +1,7 @@
 """What the command line shows: lines, tables and errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,6 +21,19 @@ def say(*lines: str) -> None:
     """Print lines as they are, unwrapped."""
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that moves a bar on a terminal, and does nothing elsewhere."""
+    if not out.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=out, transient=True) as progress:
+        task = progress.add_task(description)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def print_error(message: str) -> None:
