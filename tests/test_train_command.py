@@ -217,6 +217,13 @@ def test_evaluate_refuses_classes_it_does_not_know(finished, hcoatnet, photos, t
     assert not (finished / "evaluations" / "crimson").exists()
 
 
+def test_an_evaluation_stays_inside_its_run(finished, hcoatnet):
+    code, printed = hcoatnet("evaluate", finished, "--subset", "val", "--name", "../../elsewhere")
+    assert code == 2
+    assert "--name" in printed
+    assert not (finished.parent.parent / "elsewhere").exists()
+
+
 def test_folds_of_a_split_file_are_obeyed(manifest_file, hcoatnet, tmp_path):
     folds = tmp_path / "folds.csv"
     assert hcoatnet("data", "split", manifest_file, "--folds", 3, "--repeats", 2, "--out", folds)[0] == 0

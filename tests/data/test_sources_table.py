@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from hcoatnet.data.manifest import load_data, require_photos, write_manifest
+from hcoatnet.data.manifest import require_photos, write_manifest
+from hcoatnet.data.sources.source import load_data
 from hcoatnet.data.sources.table import scan_table
 from hcoatnet.errors import DataError, DataProblems
 

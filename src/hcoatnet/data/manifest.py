@@ -116,30 +116,6 @@ def relative_path(photo: Path, folder: Path) -> str:
         raise DataError(f"{photo}: no relative path leads there from {folder}. Keep both on one drive.") from error
 
 
-def load_data(source: Path, progress: Progress | None = None) -> tuple[Manifest, tuple[str, ...]]:
-    """Photos of a folder, which is scanned where it is, or of a manifest.
-
-    Returns:
-        The manifest, and notes on what was decided while scanning, to be shown to the user.
-
-    Raises:
-        DataError: If there is nothing usable at ``source``.
-        DataProblems: If photos are missing or cannot be opened, or labels contradict each other.
-    """
-    if source.is_dir():
-        from hcoatnet.data.sources.folder import scan_folder  # it builds on this module
-
-        result = scan_folder(source, progress)
-        return result.manifest, result.notes
-    if not source.exists():
-        raise DataError(
-            f"{source}: no such file or folder. Give a folder with one folder of photos a class, or a manifest."
-        )
-    manifest = read_manifest(source)
-    require_photos(manifest)
-    return manifest, ()
-
-
 def require_photos(manifest: Manifest) -> None:
     """Check that every photo's file is where the manifest says, before any time is spent on the first.
 

@@ -8,8 +8,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from hcoatnet.config import SYNTHETIC, TrainConfig, as_flag
-from hcoatnet.data.manifest import Manifest, load_data, read_manifest
+from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.proof import SplitProof
+from hcoatnet.data.sources.source import load_data
 from hcoatnet.data.splits import Folds, Split, hold_out, prove, read_split
 from hcoatnet.errors import ConfigError, RunError
 from hcoatnet.evaluation.ledger import LEDGER_NAME

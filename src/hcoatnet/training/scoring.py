@@ -1,7 +1,7 @@
 """A trained run over photos: predictions table, metrics, figures and report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +12,9 @@ from torch import nn
 
 from hcoatnet.config import Device, TrainConfig
 from hcoatnet.data.loading import evaluation_loader
-from hcoatnet.data.manifest import Manifest, load_data
-from hcoatnet.errors import DataError, RunError
+from hcoatnet.data.manifest import Manifest
+from hcoatnet.data.sources.source import load_data
+from hcoatnet.errors import ConfigError, DataError
 from hcoatnet.evaluation.ledger import LEDGER_NAME, check_ledger, record_opening
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, build_predictions, write_predictions
@@ -40,6 +41,17 @@ class Evaluation:
     folder: Path
     predictions: Predictions
     metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Photos to evaluate: rows of a predictions table without predictions, and what is to be said of them."""
+
+    name: str
+    rows: pd.DataFrame
+    folder: Path
+    overlap: dict[str, int] | None
+    notes: tuple[str, ...]
 
 
 def trained_model(run: RunDirectory, config: TrainConfig, classes: int, device: torch.device) -> nn.Module:
@@ -92,39 +104,28 @@ def evaluate_run(
         RunError: The run is not finished, or its files do not fit together.
         DataError: The photos cannot be used, or have classes that the model does not know.
     """
-    from dataclasses import replace
-
     journal = Journal(console or Console())
     run = RunDirectory(path)
     config = replace(run.settings(), device=device)
-    results = run.results()
-    classes = tuple(results["classes"])
-    own = data is None
-    if data is None:
-        prepared = stored_data(config, run)
-        rows, folder = subset_rows(prepared, subset), prepared.manifest.folder
-        notes: list[str] = []
-        overlap = None
-    else:
-        manifest, scanned = load_data(data)
-        _check_classes(manifest, classes, data)
-        rows, folder, notes = _other_rows(manifest), manifest.folder, list(scanned)
-        overlap = _overlap(manifest, run)
-    if own and subset == "test":
+    classes = tuple(run.results()["classes"])
+    chosen = _own_photos(run, config, subset) if data is None else _other_photos(run, classes, data)
+    label = name or chosen.name
+    if label != Path(label).name:
+        raise ConfigError(f"--name must be a plain folder name. Got {label!r} instead.")
+    if data is None and subset == "test":
         record_test_opening(run, config, ledger_of(config))
-    accelerator = build_accelerator(config)
-    model = trained_model(run, config, len(classes), accelerator.device)
-    predictions = predict_photos(model, rows, folder, config, classes, accelerator.device)
-    label = name or (subset if data is None else data.stem if data.is_file() else data.resolve().name)
+    device_used = build_accelerator(config).device
+    model = trained_model(run, config, len(classes), device_used)
+    predictions = predict_photos(model, chosen.rows, chosen.folder, config, classes, device_used)
     metrics = {
         "format": 1,
         "run": run.name,
         "model": config.model,
         "init": config.init_kind,
         "data": label,
-        "overlap": overlap,
+        "overlap": chosen.overlap,
         "summary": summarise(predictions),
-        "notes": notes,
+        "notes": list(chosen.notes),
     }
     target = run.path / "evaluations" / label
     (target / "figures").mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def evaluate_run(
     figures.save(figures.confusion_matrix(predictions, label), target / "figures" / "confusion_matrix")
     write_evaluation_report(target, predictions, metrics)
     write_json(target / "metrics.json", metrics)
-    for note in notes:
+    for note in chosen.notes:
         journal.say(note)
     return Evaluation(target, predictions, metrics)
 
@@ -156,10 +157,18 @@ def record_test_opening(run: RunDirectory, config: TrainConfig, ledger: Path) ->
     return ledger
 
 
-def _other_rows(manifest: Manifest) -> pd.DataFrame:
-    table = manifest.table.drop(columns=["sha256", "width", "height"])
-    table.insert(3, "subset", "new")
-    return table[["path", "group", "label", "subset", *manifest.extra_columns]]
+def _own_photos(run: RunDirectory, config: TrainConfig, subset: str) -> _Photos:
+    prepared = stored_data(config, run)
+    return _Photos(subset, subset_rows(prepared, subset), prepared.manifest.folder, None, ())
+
+
+def _other_photos(run: RunDirectory, classes: tuple[str, ...], data: Path) -> _Photos:
+    manifest, notes = load_data(data)
+    _check_classes(manifest, classes, data)
+    table = manifest.table.assign(subset="new")
+    rows = table[["path", "group", "label", "subset", *manifest.extra_columns]]
+    name = data.stem if data.is_file() else data.resolve().name
+    return _Photos(name, rows, manifest.folder, _overlap(manifest, run), notes)
 
 
 def _check_classes(manifest: Manifest, classes: tuple[str, ...], data: Path) -> None:
@@ -175,8 +184,6 @@ def _overlap(manifest: Manifest, run: RunDirectory) -> dict[str, int]:
     """Photos and groups of ``manifest`` that the run was trained or chosen on (same bytes; same group name)."""
     stored = pd.read_csv(run.manifest_file, dtype=str, keep_default_na=False)
     split = pd.read_csv(run.split_file, dtype=str, keep_default_na=False)
-    if list(stored["path"]) and not set(stored["path"]) >= set(split["path"]):
-        raise RunError(f"{run.split_file} does not fit {run.manifest_file}. Restore them together.")
     seen = split[split["subset"] != "test"]
     hashes = set(stored.loc[stored["path"].isin(seen["path"]), "sha256"])
     return {
