@@ -63,3 +63,12 @@ def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_python_of_the_readme_runs(workplace, capsys):
+    assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    tiny = '"protocol": "quick", "model": "cnn", "epochs": 1, "image_size": 32, "device": "cpu"'
+    capsys.readouterr()
+    exec(code.replace('"protocol": "quick"', tiny), {})
+    assert "'value':" in capsys.readouterr().out
