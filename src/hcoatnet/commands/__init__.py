@@ -1,0 +1,1 @@
+"""The commands by topic: each parses, calls one function, and prints where the result lies."""
