@@ -12,7 +12,7 @@ from typing import Any
 from cyclopts import App
 
 from hcoatnet import __version__
-from hcoatnet.commands import data, training
+from hcoatnet.commands import audit, data, training
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.terminal import print_error, report_error
 
@@ -28,6 +28,7 @@ app = App(
     result_action="return_value",
 )
 training.register(app)
+audit.register(data.app)
 app.command(data.app)
 
 

@@ -36,6 +36,23 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextmanager
+def progress_stages() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """For work of several stages: a function that gives each named stage a bar as in `progress_bar`."""
+    if not out.is_terminal:
+        yield lambda description: lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=out, transient=True) as progress:
+
+        def stage(description: str) -> Callable[[int, int], None]:
+            task = progress.add_task(description, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield stage
+
+
 def print_error(message: str) -> None:
     """Print one message to standard error."""
     err.print(Text.assemble(("Error: ", "bold red"), message), highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ def scan(
     path_column: str = "path",
     label_column: str = "label",
     group_column: str | None = None,
+    path_format: str = "{}",
 ) -> None:
     """Read a folder or a table of photos and write a manifest.
 
@@ -26,6 +27,7 @@ def scan(
         path_column: Column of the photos' paths, relative to the CSV file.
         label_column: Column of the classes.
         group_column: Column of the unit that must stay whole, such as a patient.
+        path_format: How a path is made of the path column's value, which stands for {}: images/{}.jpg.
     """
     from hcoatnet.data.manifest import write_manifest
     from hcoatnet.data.sources.folder import scan_folder
@@ -38,6 +40,7 @@ def scan(
                 path_column=path_column,
                 label_column=label_column,
                 group_column=group_column,
+                path_format=path_format,
                 progress=progress,
             )
         else:
@@ -54,6 +57,7 @@ def split(
     manifest: Path,
     *,
     out: Path,
+    duplicates: Path | None = None,
     folds: int | None = None,
     repeats: int = 1,
     val_share: float = 0.15,
@@ -65,25 +69,30 @@ def split(
     Args:
         manifest: Made by `hcoatnet data scan`.
         out: Split file to write.
+        duplicates: duplicates.csv of `hcoatnet data audit`: confirmed copies are kept in one subset.
         folds: Make a cross-validation of this many folds in place of one hold-out split.
         repeats: Repeats of the cross-validation.
         val_share: Share of the photos for validation.
         test_share: Share of the photos for the test.
         seed: Seed of the split.
     """
-    from hcoatnet.data.manifest import read_manifest
-    from hcoatnet.data.splits import cross_validation, hold_out, prove
+    from hcoatnet.data.audit.joining import join_duplicates
+    from hcoatnet.data.manifest import Manifest, read_manifest
+    from hcoatnet.data.splits import Folds, Split, cross_validation, hold_out, prove
     from hcoatnet.files import write_text
 
+    def deal(photos: Manifest) -> Split | Folds:
+        if folds is None:
+            return hold_out(photos, val_share=val_share, test_share=test_share, seed=seed)
+        return cross_validation(photos, folds=folds, repeats=repeats, seed=seed)
+
     photos = read_manifest(manifest)
-    if folds is None:
-        subsets = hold_out(photos, val_share=val_share, test_share=test_share, seed=seed)
-        proof = prove(subsets, photos)
-        write_text(out, subsets.to_csv())
-    else:
-        cells = cross_validation(photos, folds=folds, repeats=repeats, seed=seed)
-        proof = prove(cells, photos)
-        write_text(out, cells.to_csv())
+    joined = join_duplicates(photos, duplicates) if duplicates else None
+    made = deal(joined.manifest if joined else photos)
+    proof = prove(made, photos)
+    write_text(out, made.to_csv())
+    if joined:
+        say(*joined.lines(without=deal(photos)))
     print_frame("Photos and groups of each class", proof.table())
     say(*proof.lines(), f"Split: {out}")
 

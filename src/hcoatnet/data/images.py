@@ -114,6 +114,20 @@ def open_photo(source: Path | bytes, name: str | None = None) -> Image.Image:
         return _decode(stream, name)
 
 
+def read_header(content: bytes, name: str) -> ImageFile.ImageFile:
+    """The format, colour mode, size and metadata of a photo, as Pillow holds them. No pixel is decoded.
+
+    Args:
+        content: The file's bytes.
+        name: How errors call the photo.
+
+    Raises:
+        PhotoError: If it is empty, not a photo, or its header is damaged.
+    """
+    with _named_errors(name):
+        return _read_header(BytesIO(content), name)
+
+
 def describe_photo(path: Path, name: str | None = None) -> PhotoFacts:
     """Hash a photo and decode it to the end, so that whatever a manifest lists can be opened later.
 

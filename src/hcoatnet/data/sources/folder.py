@@ -1,6 +1,7 @@
 """Photos in a folder: one folder a class, also below train, valid and test."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from hcoatnet.data.images import PHOTO_SUFFIXES
 from hcoatnet.data.manifest import Progress
-from hcoatnet.data.sources.scan import ScanResult, scan_photos
+from hcoatnet.data.sources.scan import Listing, ScanResult, scan_photos
 from hcoatnet.errors import DataError, Problem
 
 SPLIT_FOLDERS = {
@@ -36,11 +37,7 @@ class _Findings:
 
 
 def scan_folder(folder: Path, progress: Progress | None = None) -> ScanResult:
-    """Scan a folder that holds one folder a class, or such folders below ``train``, ``valid`` and ``test``.
-
-    All photos below a class's folder belong to the class, however deep. Where the photos come in split folders, all are
-    merged, and the column ``source_split`` keeps where each came from (train, val or test). Hidden files and files that
-    are no photos by their suffix are left out and counted. Symbolic links are followed, each folder once a class.
+    """Scan a folder that holds one folder a class: `list_folder`, then open every photo.
 
     Args:
         folder: The folder.
@@ -49,6 +46,20 @@ def scan_folder(folder: Path, progress: Progress | None = None) -> ScanResult:
     Raises:
         DataError: If there is no such folder, or no folder of a class in it.
         DataProblems: With everything wrong with the photos and classes.
+    """
+    return scan_photos(list_folder(folder), progress)
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder that holds one folder a class, or such folders below ``train``, ``valid`` and ``test``.
+
+    All photos below a class's folder belong to the class, however deep. Where the photos come in split folders, all are
+    merged, and the column ``source_split`` keeps where each came from (train, val or test). Hidden files and files that
+    are no photos by their suffix are left out and counted. Symbolic links are followed, each folder once a class. What
+    a ``README.roboflow.txt`` says of stored copies is said again.
+
+    Raises:
+        DataError: If there is no such folder, or no folder of a class in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give a folder that holds one folder of photos a class.")
@@ -70,8 +81,32 @@ def scan_folder(folder: Path, progress: Progress | None = None) -> ScanResult:
     if not merged:
         listing = listing.drop(columns="source_split")
     no_owners = pd.DataFrame(index=listing.index)
-    notes = _notes(findings, inner if merged else [])
-    return scan_photos(listing, no_owners, folder, findings.problems, notes, progress)
+    notes = _notes(findings, inner if merged else []) + stored_copies_notes(folder)
+    return Listing(listing, no_owners, folder, tuple(findings.problems), tuple(notes))
+
+
+def list_unlabelled(folder: Path) -> Listing:
+    """List every photo below a folder, however deep, with an empty label."""
+    findings = _Findings()
+    rows = [(path.relative_to(folder).as_posix(), "") for path in _photos_below(folder, findings)]
+    listing = pd.DataFrame(rows, columns=["path", "label"], dtype=str)
+    notes = _notes(findings, []) + stored_copies_notes(folder)
+    return Listing(listing, pd.DataFrame(index=listing.index), folder, (), tuple(notes))
+
+
+def stored_copies_notes(folder: Path) -> list[str]:
+    """What the ``README.roboflow.txt`` of an export says of stored copies, as a note; none if there is no such file."""
+    readme = folder / "README.roboflow.txt"
+    if not readme.is_file():
+        return []
+    text = readme.read_bytes()[:100_000].decode("utf-8", errors="replace")
+    found = re.search(r"(\d+)\s+versions\s+of\s+each\s+source\s+image", text)
+    if found is None or int(found[1]) < 2:
+        return []
+    return [
+        f"README.roboflow.txt: {found[1]} versions of each source image were made by augmentation and stored. Copies "
+        "of one source photo (the same name before '.rf.') share a group: they are not further photos."
+    ]
 
 
 def _folders_in(parent: Path, root: Path, findings: _Findings) -> list[Path]:

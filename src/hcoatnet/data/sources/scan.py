@@ -1,7 +1,6 @@
 """From a list of files with labels to a manifest: hash, decode, check and group every photo."""
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,48 +26,57 @@ class ScanResult:
     notes: tuple[str, ...]
 
 
-def scan_photos(
-    listing: pd.DataFrame,
-    owners: pd.DataFrame,
-    folder: Path,
-    problems: Sequence[Problem] = (),
-    notes: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> ScanResult:
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Photos that a folder or a table names, before any is opened.
+
+    Attributes:
+        table: Columns ``path`` (relative to ``folder``) and ``label``, then any further columns; all text.
+        owners: For each row of the table what it belongs to: see `hcoatnet.data.groups.group_photos`.
+        folder: Where the photos are.
+        problems: What is wrong with the folder or the table itself.
+        notes: What was decided already, as sentences to be shown to the user.
+    """
+
+    table: pd.DataFrame
+    owners: pd.DataFrame
+    folder: Path
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def scan_photos(photos: Listing, progress: Progress | None = None) -> ScanResult:
     """Hash and decode the listed photos, check their labels and group them.
 
     Args:
-        listing: Columns ``path`` (relative to ``folder``) and ``label``, then any further columns; all text.
-        owners: For each row of the listing what it belongs to: see `hcoatnet.data.groups.group_photos`.
-        folder: Where the photos are.
-        problems: What the source found already.
-        notes: What the source decided already.
+        photos: What is listed.
         progress: Called with the photos done and all.
 
     Raises:
         DataError: If no photo is listed.
         DataProblems: With all problems of all photos and labels.
     """
+    listing, owners, folder, problems = photos.table, photos.owners, photos.folder, photos.problems
     if listing.empty and not problems:
         raise DataError(f"{folder}: no photos found. Expected files such as {', '.join(PHOTO_SUFFIXES)}.")
     facts, photo_problems = _describe_all(folder, list(listing["path"]), progress)
-    photos = listing.assign(
+    scanned = listing.assign(
         sha256=[fact.sha256 if fact else "" for fact in facts],
         width=[fact.width if fact else 0 for fact in facts],
         height=[fact.height if fact else 0 for fact in facts],
     )
-    contradictions, label_notes = _compare_copies(photos, owners)
-    found = [*problems, *repeated_path_problems(listing["path"]), *photo_problems, *label_problems(photos)]
+    contradictions, label_notes = _compare_copies(scanned, owners)
+    found = [*problems, *repeated_path_problems(listing["path"]), *photo_problems, *label_problems(scanned)]
     found += contradictions
     if found:
         raise DataProblems(
             f"{folder}: {len(found):,} problems in {len(listing):,} photos. No manifest was made.", found
         )
-    groups, group_notes = group_photos(photos, owners)
-    photos = photos.assign(group=groups)
+    groups, group_notes = group_photos(scanned, owners)
+    scanned = scanned.assign(group=groups)
     extra = [column for column in listing.columns if column not in MANIFEST_COLUMNS]
-    table = photos[[*MANIFEST_COLUMNS, *extra]].sort_values("path", ignore_index=True)
-    return ScanResult(Manifest(table, folder), (*notes, *group_notes, *label_notes))
+    table = scanned[[*MANIFEST_COLUMNS, *extra]].sort_values("path", ignore_index=True)
+    return ScanResult(Manifest(table, folder), (*photos.notes, *group_notes, *label_notes))
 
 
 def _describe_all(
@@ -89,10 +97,17 @@ def _describe_all(
     return facts, problems
 
 
+def name_problem(path: str) -> Problem | None:
+    """What is wrong with a photo's file name: a CSV file could not hold it."""
+    if path.isprintable():  # also false for a name that is not UTF-8
+        return None
+    expected = "a name of printable characters"
+    return Problem(ascii(path), "file name", "control characters, or not UTF-8", expected, "Rename the file.")
+
+
 def _describe(folder: Path, path: str) -> PhotoFacts | Problem:
-    if not path.isprintable():  # also false for a name that is not UTF-8, which no CSV file could hold
-        expected = "a name of printable characters"
-        return Problem(ascii(path), "file name", "control characters, or not UTF-8", expected, "Rename the file.")
+    if (problem := name_problem(path)) is not None:
+        return problem
     try:
         return describe_photo(folder / path, path)
     except PhotoError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hcoatnet.data.manifest import Progress, is_reserved, relative_path
-from hcoatnet.data.sources.scan import ScanResult, scan_photos
+from hcoatnet.data.sources.scan import Listing, ScanResult, scan_photos
 from hcoatnet.data.tables import read_table, require_columns
 from hcoatnet.errors import DataError, Problem
 
@@ -21,9 +21,26 @@ def scan_table(
     path_column: str = "path",
     label_column: str = "label",
     group_column: str | None = None,
+    path_format: str = "{}",
     progress: Progress | None = None,
 ) -> ScanResult:
-    """Scan the photos that a CSV table lists, one a row.
+    """Scan the photos that a CSV table lists, one a row: `list_table`, then open every photo.
+
+    Raises:
+        DataError: If the table cannot be read or lacks a column.
+        DataProblems: With everything wrong with its rows and photos.
+    """
+    return scan_photos(list_table(table_path, path_column, label_column, group_column, path_format), progress)
+
+
+def list_table(
+    table_path: Path,
+    path_column: str = "path",
+    label_column: str = "label",
+    group_column: str | None = None,
+    path_format: str = "{}",
+) -> Listing:
+    """List the photos that a CSV table names, one a row.
 
     Photos are grouped by ``group_column``, or by a column whose name says that it holds patients; rows where it is
     empty fall back to a lesion column, then to the source photo, then to the photo itself. All further columns are
@@ -34,12 +51,14 @@ def scan_table(
         path_column: Column of the photos' paths, relative to the table or absolute.
         label_column: Column of the classes.
         group_column: Column of the patients, or of what else must never straddle a split.
-        progress: Called with the photos done and all.
+        path_format: What makes a path of the value of ``path_column``, which stands for ``{}``: ``images/{}.jpg``.
 
     Raises:
-        DataError: If the table cannot be read or lacks a column.
-        DataProblems: With everything wrong with its rows and photos.
+        DataError: If the table cannot be read or lacks a column, or ``path_format`` lacks its ``{}``.
+        DataProblems: If its lines do not fit its header.
     """
+    if path_format.count("{}") != 1:
+        raise DataError(f"The path format must hold {{}} once, as in images/{{}}.jpg. Found {path_format!r}.")
     table = read_table(table_path)
     if table.empty:
         raise DataError(f"{table_path}: no rows below the first line. Expected one row a photo.")
@@ -59,11 +78,11 @@ def scan_table(
         for row in table.index[blank]
     ]
     table = table[~blank]
-    paths = [_relative_to(table_path.parent, value) for value in table[path_column]]
+    paths = [_relative_to(table_path.parent, path_format.replace("{}", value)) for value in table[path_column]]
     listing = pd.DataFrame({"path": paths, "label": table[label_column]}, index=table.index)
     listing = listing.join(table[list(further)].rename(columns=further))
     notes = _notes(table, further, units, group_column)
-    return scan_photos(listing, table[units], table_path.parent, problems, notes, progress)
+    return Listing(listing, table[units], table_path.parent, tuple(problems), tuple(notes))
 
 
 def _further_columns(table: pd.DataFrame, used: set[str], table_path: Path) -> dict[str, str]:
@@ -82,8 +101,17 @@ def _unit_columns(table: pd.DataFrame, group_column: str | None) -> list[str]:
     return list(dict.fromkeys(column for column in units if column))
 
 
+def names_a_unit(column: str) -> bool:
+    """Whether a column of this name holds patients or lesions."""
+    return _plain(column) in (*_PATIENT_NAMES, *_LESION_NAMES)
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\s_\-]", "", column).casefold()
+
+
 def _first_of(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    present = {re.sub(r"[\s_\-]", "", column).casefold(): column for column in reversed(table.columns)}
+    present = {_plain(column): column for column in reversed(table.columns)}
     return next((present[name] for name in names if name in present), None)
 
 
