@@ -6,11 +6,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hcoatnet.cli import app, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "getting-started.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+KNOWN_TABLES = (
+    ("ham10000", "HAM10000_metadata.csv", "image_id", "dx", "lesion_id"),
+    ("pad_ufes_20", "metadata.csv", "img_id", "diagnostic", "patient_id"),
+    ("isic", "metadata.csv", "isic_id", "diagnosis_1", "lesion_id"),
+)
 TINY = ["--epochs", "1", "--image-size", "32", "--device", "cpu", "--workers", "0"]
 
 
@@ -29,6 +35,19 @@ def workplace(photos, tmp_path, monkeypatch):
     (tmp_path / "table.csv").write_text(
         "\n".join(line if not i else f"PHOTOS/{line}" for i, line in enumerate(table.splitlines())) + "\n"
     )
+    for folder, name, path, label, unit in KNOWN_TABLES:
+        (tmp_path / folder).mkdir()
+        shutil.copytree(tmp_path / "PHOTOS", tmp_path / folder / "images", dirs_exist_ok=True)
+        rows = [f"{path},{label},{unit}"]
+        for number, photo in enumerate(sorted((tmp_path / "PHOTOS").rglob("*.png"))[::6]):
+            stored = tmp_path / folder / ("" if folder == "isic" else "images") / f"P_{number}.jpg"
+            Image.open(photo).save(stored)
+            rows.append(f"{stored.name if folder.startswith('pad') else stored.stem},{photo.parent.name},u{number}")
+        (tmp_path / folder / name).write_text("\n".join(rows) + "\n")
+    # The service is tried in test_sources_roboflow.py; here its photos are there at once.
+    monkeypatch.setattr(
+        "hcoatnet.data.sources.roboflow.download", lambda out, *_: (shutil.copytree("PHOTOS", out).name,)
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -41,7 +60,7 @@ def test_the_documents_have_commands():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_order(page, workplace, capsys):
-    if page.name == "train.md":  # it begins where own-photos.md ends
+    if page.name in ("train.md", "audit.md"):  # they begin where own-photos.md ends
         assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
     for line in commands(page):
@@ -54,6 +73,8 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, capsys):
                 if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}
             ]
             tokens = [*kept, "--model", "cnn" if model.startswith("h_coatnet") else model, *TINY]
+        if tokens[:2] == ["data", "audit"]:
+            tokens = [*tokens, "--self-test-photos", "2"]
         if tokens[:2] == ["data", "synth"]:
             tokens = [*tokens[:3], "--patients", "40", "--size", "32"]
         assert run(app, tokens) == 0, (line, capsys.readouterr())

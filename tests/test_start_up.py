@@ -30,7 +30,7 @@ def test_nothing_heavy_is_imported(code):
 @pytest.mark.parametrize(
     "module",
     ["data.images", "data.manifest", "data.splits", "data.synthetic", "evaluation.metrics", "evaluation.predictions",
-     "evaluation.ledger", "report.figures", "report.html"],
+     "evaluation.ledger", "report.figures", "report.html", "report.audit", "report.datasheet", "data.sources.roboflow"],
 )  # fmt: skip
 def test_data_statistics_and_reports_do_without_torch(module):
     loaded = loaded_after(f"import hcoatnet.{module}")
@@ -43,6 +43,9 @@ def test_every_command_has_help():
         ["data", "scan"],
         ["data", "split"],
         ["data", "synth"],
+        ["data", "audit"],
+        ["data", "describe"],
+        ["data", "roboflow"],
         ["models"],
         ["train"],
         ["evaluate"],

@@ -23,7 +23,7 @@ from hcoatnet.data.sources.roboflow import Export, download
 from hcoatnet.errors import ConfigError, DataError
 
 pytest.importorskip("roboflow")
-from roboflow.adapters import rfapi  # noqa: E402
+from roboflow.adapters import rfapi
 
 KEY = "planted-Key-4711"
 PATH = "/hi-l9ueo/ich-s-7lnsj/1/folder"
@@ -200,7 +200,9 @@ def test_archives_beyond_the_limit_are_not_downloaded(service, tmp_path):
     refused(tmp_path, "more than 1,000", limit=1000)
 
 
-@pytest.mark.parametrize("content", [b"<html>sign in</html>", export_of([], [("data.yaml", "x")]), export_of(["1.jpg"])])
+@pytest.mark.parametrize(
+    "content", [b"<html>sign in</html>", export_of([], [("data.yaml", "x")]), export_of(["1.jpg"])]
+)
 def test_what_holds_no_photos_is_refused(service, tmp_path, content):
     service.archive = content
     refused(tmp_path, "not a whole zip|no folders of photos")

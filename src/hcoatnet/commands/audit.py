@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from hcoatnet.terminal import out as terminal
-from hcoatnet.terminal import print_frame, progress_bar, progress_stages, say, table
+from hcoatnet.terminal import progress_bar, progress_stages, say, table
 
 if TYPE_CHECKING:
     from hcoatnet.data.audit.audit import Audit
@@ -153,12 +153,19 @@ def _print_audit(found: "Audit") -> None:
     if found.split is not None:
         say(f"Across the {found.split}: {len(found.straddling):,} clusters stand in more than one subset.")
     if found.self_test is not None:
-        print_frame("Measured on your photos: share of copies found", found.self_test.table().round(3))
+        measured = found.self_test.table()
+        shares = [name for name in measured.columns if name not in ("copies", "false_joins")]
+        cells = [
+            [str(change), *(f"{row[name]:.3f}" for name in shares), f"{row['copies']:.0f}", f"{row['false_joins']:.0f}"]
+            for change, row in measured.iterrows()
+        ]
+        columns = ("", *shares, "copies", "joined with another group")
+        terminal.print(table("Measured on your photos: share of copies found", columns, cells, right=range(1, 9)))
     say(f"Overlays: {len(found.overlays):,}.")
     for overlay in found.overlays:
-        columns = ", ".join(column for column in overlay.by if overlay.goes_with(column))
+        with_which = ", ".join(column for column in overlay.by if overlay.goes_with(column))
         box = ", ".join(f"{100 * edge:.0f} %" for edge in overlay.box)
-        verdict = f"goes with {columns}: a possible shortcut" if columns else "goes with no class or source"
+        verdict = f"goes with {with_which}: a possible shortcut" if with_which else "goes with no class or source"
         say(
             f"  {int(overlay.carriers.sum()):,} photos ({overlay.found_in}; left, top, right, bottom {box}): {verdict}."
         )

@@ -100,6 +100,6 @@ def _column(table: pd.DataFrame, name: str, classes: tuple[str, ...]) -> dict[st
     numbers = pd.to_numeric(recorded[name], errors="coerce")
     if distinct and numbers.notna().mean() >= _SHARE_OF_NUMBERS:
         of_classes = {label: numbers[recorded["label"] == label].dropna() for label in classes}
-        values = {label: _quartiles(found) for label, found in of_classes.items() if len(found)}
-        return {**about, "kind": "numbers", "values": values}
+        quartiles = {label: _quartiles(found) for label, found in of_classes.items() if len(found)}
+        return {**about, "kind": "numbers", "values": quartiles}
     return {**about, "kind": "text", "values": {}}

@@ -12,7 +12,9 @@ def key(number):
 
 
 def rows(numbers):
-    return {key(number): {"value": np.full((2, 3), number), "name": np.array(f"no {number}".encode())} for number in numbers}
+    return {
+        key(number): {"value": np.full((2, 3), number), "name": np.array(f"no {number}".encode())} for number in numbers
+    }
 
 
 def stored(cache, numbers, kind="kind"):
@@ -42,7 +44,7 @@ def test_a_row_stored_again_replaces_the_first(tmp_path):
 
 
 def test_the_oldest_rows_make_room(tmp_path):
-    cache = Cache(tmp_path, limit_bytes=16 * 10 * 150)
+    cache = Cache(tmp_path, limit_bytes=16 * 10 * 311)
     for number in range(0, 2000, 100):
         cache.store("kind", rows(range(number, number + 100)))
     found = stored(cache, range(2000))

@@ -92,5 +92,5 @@ def test_studies_and_runs_are_searched_for_test_predictions(tmp_path):
         write_table(tmp_path / name / "predictions_test.csv", manifest, np.eye(3))
     assert [path.parent.name for path in prediction_files(tmp_path / "study")] == ["a", "b"]
     assert prediction_files(tmp_path / "run") == [tmp_path / "run/predictions_test.csv"]
-    with pytest.raises(DataError, match="no predictions_test.csv"):
+    with pytest.raises(DataError, match="no predictions_test"):
         prediction_files(tmp_path)

@@ -111,6 +111,10 @@ def test_the_interval_is_wider_over_groups_than_over_photos():
 
 
 def test_source_columns_are_known_by_name_and_by_repeating():
-    manifest = manifest_of(source=["web", "clinic"] * (N // 2), site=[str(n) for n in range(N)], region=["arm"] * N, camera="x")
+    manifest = manifest_of(
+        source=["web", "clinic"] * (N // 2), site=[str(n) for n in range(N)], region=["arm"] * N, camera="x"
+    )
     assert source_columns(manifest) == ["source"]
-    assert source_columns(manifest.__class__(manifest.table.assign(region=["arm", "leg"] * (N // 2)), None), ["region"]) == ["region", "source"]
+    assert source_columns(
+        manifest.__class__(manifest.table.assign(region=["arm", "leg"] * (N // 2)), None), ["region"]
+    ) == ["region", "source"]

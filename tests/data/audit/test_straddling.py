@@ -11,11 +11,17 @@ def cluster(name, *paths, reason=""):
     return Cluster(name, paths, (), ("A",), paths, reason)
 
 
-CLUSTERS = (cluster("c0001", "1", "2"), cluster("c0002", "3", "4", "9", reason="holds 2 labels"), cluster("c0003", "5", "6"))
+CLUSTERS = (
+    cluster("c0001", "1", "2"),
+    cluster("c0002", "3", "4", "9", reason="holds 2 labels"),
+    cluster("c0003", "5", "6"),
+)
 
 
 def test_a_hold_out_split(tmp_path):
-    (tmp_path / "split.csv").write_text("path,group,subset\n1,g,train\n2,g,test\n3,g,val\n4,g,train\n5,g,val\n6,g,val\n")
+    (tmp_path / "split.csv").write_text(
+        "path,group,subset\n1,g,train\n2,g,test\n3,g,val\n4,g,train\n5,g,val\n6,g,val\n"
+    )
     found = straddling(CLUSTERS, read_subsets(tmp_path / "split.csv"))
     assert [(each.cluster, each.subsets, each.merged) for each in found] == [
         ("c0001", {"test": ("2",), "train": ("1",)}, True),

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from hcoatnet.data.audit.cache import Cache
-from hcoatnet.data.audit.clusters import Cluster, read_verdicts
+from hcoatnet.data.audit.clusters import Cluster, Verdicts, read_verdicts
 from hcoatnet.data.audit.duplicates import Duplicates, find_duplicates
 from hcoatnet.data.audit.embedding import Embedding
 from hcoatnet.data.audit.integrity import weight_of
 from hcoatnet.data.audit.labels import LabelIssue, label_issues
-from hcoatnet.data.audit.overlays import Overlay, find_overlays
+from hcoatnet.data.audit.overlays import Cells, Overlay, find_overlays
 from hcoatnet.data.audit.reading import Collection, read_photos
 from hcoatnet.data.audit.self_test import SelfTest, self_test
 from hcoatnet.data.audit.shortcuts import Probe, probe_shortcuts, source_columns
@@ -155,27 +156,7 @@ def run_audit(
     verdicts = read_verdicts(settings.verdicts, known) if settings.verdicts else None
     sources = tuple(source_columns(photos, settings.source_columns))
     overlays, masks = find_overlays(photos, thumbnails, sources)
-    duplicates = find_duplicates(
-        photos,
-        collection.features,
-        masks=masks,
-        verdicts=verdicts,
-        cache=cache,
-        embedding=embedding,
-        progress=stage,
-    )
-    measured = None
-    if settings.self_test_photos:
-        measured = self_test(
-            photos,
-            collection.features,
-            masks=masks,
-            cache=cache,
-            embedding=embedding,
-            photos=settings.self_test_photos,
-            seed=settings.seed,
-            progress=stage("measuring itself"),
-        )
+    duplicates, measured = _copies(collection, masks, verdicts, settings, cache, embedding, stage)
     probes: tuple[Probe, ...] = ()
     probe_notes: tuple[str, ...] = ("No probes: the photos do not come in two classes or more.",)
     if collection.labelled:
@@ -195,6 +176,40 @@ def run_audit(
         label_issues=issues,
         notes=(*collection.notes, *duplicates.notes, *probe_notes, *label_notes),
     )
+
+
+def _copies(
+    collection: Collection,
+    masks: Mapping[str, Cells],
+    verdicts: Verdicts | None,
+    settings: Settings,
+    cache: Cache | None,
+    embedding: Embedding | None,
+    stage: Stages,
+) -> tuple[Duplicates, SelfTest | None]:
+    """The copies, and how well such copies are found.
+
+    NumPy multiplies in one thread meanwhile: the photos are spread over threads already, and threads of threads wait
+    for one another.
+    """
+    photos, features = collection.manifest, collection.features
+    with threadpool_limits(1, user_api="blas"):
+        duplicates = find_duplicates(
+            photos, features, masks=masks, verdicts=verdicts, cache=cache, embedding=embedding, progress=stage
+        )
+        if not settings.self_test_photos:
+            return duplicates, None
+        measured = self_test(
+            photos,
+            features,
+            masks=masks,
+            cache=cache,
+            embedding=embedding,
+            photos=settings.self_test_photos,
+            seed=settings.seed,
+            progress=stage("measuring itself"),
+        )
+    return duplicates, measured
 
 
 def _require_columns(named: Sequence[str], collection: Collection) -> None:

@@ -124,7 +124,7 @@ def apply_verdicts(edges: Sequence[Edge], verdicts: Verdicts) -> tuple[Edge, ...
     for pair, verdict in verdicts.items():
         there = best.get(pair)
         score = there.score if there else None
-        if there is not None and there.stage == "file":
+        if there is not None and there.stage == "file" and verdict == DIFFERENT:
             continue
         if verdict == SAME or there is not None:
             best[pair] = Edge(*pair, "person", score, verdict == SAME)
@@ -142,33 +142,43 @@ def build_clusters(
         verdicts: What a person said.
     """
     confirmed = sorted((edge for edge in edges if edge.confirmed), key=lambda edge: edge.pair)
-    ends = [path for edge in confirmed for path in edge.pair]
-    roots = union_groups(ends, [number // 2 for number in range(len(ends))])
-    members: dict[str, set[str]] = defaultdict(set)
-    for path, root in zip(ends, roots, strict=True):
-        members[root].add(path)
-    inside: dict[str, list[Edge]] = defaultdict(list)
-    for edge, root in zip(confirmed, roots[::2], strict=True):
-        inside[root].append(edge)
     apart = [pair for pair, verdict in (verdicts or {}).items() if verdict == DIFFERENT]
     clusters = []
-    for number, root in enumerate(sorted(members), start=1):
-        paths = tuple(sorted(members[root]))
-        held = tuple(sorted({photos[path][0] for path in paths} - {""}))
-        reason = _reason_to_ask(members[root], held, inside[root], apart)
-        own_groups = tuple(sorted({photos[path][1] for path in paths}))
-        clusters.append(Cluster(f"c{number:04}", paths, tuple(inside[root]), held, own_groups, reason))
+    for number, (members, inside) in enumerate(_components(confirmed), start=1):
+        reason = _reason_to_ask(members, inside, photos, apart)
+        labels = _labels_of(members, photos)
+        groups = tuple(sorted({photos[path][1] for path in members}))
+        clusters.append(Cluster(f"c{number:04}", tuple(sorted(members)), tuple(inside), labels, groups, reason))
     return tuple(clusters)
 
 
-def _reason_to_ask(paths: set[str], labels: Sequence[str], edges: Sequence[Edge], apart: list[tuple[str, str]]) -> str:
+def _components(edges: Sequence[Edge]) -> list[tuple[set[str], list[Edge]]]:
+    """Photos that the edges join, and the edges among them; in the order of the first path of each."""
+    ends = [path for edge in edges for path in edge.pair]
+    roots = union_groups(ends, [number // 2 for number in range(len(ends))])
+    members: dict[str, set[str]] = defaultdict(set)
+    inside: dict[str, list[Edge]] = defaultdict(list)
+    for path, root in zip(ends, roots, strict=True):
+        members[root].add(path)
+    for edge, root in zip(edges, roots[::2], strict=True):
+        inside[root].append(edge)
+    return [(members[root], inside[root]) for root in sorted(members)]
+
+
+def _labels_of(paths: Collection[str], photos: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(sorted({photos[path][0] for path in paths} - {""}))
+
+
+def _reason_to_ask(
+    paths: set[str], edges: Sequence[Edge], photos: Mapping[str, tuple[str, str]], apart: list[tuple[str, str]]
+) -> str:
+    """What a person has not decided yet: parts that a person joined may differ in label and be large together."""
     for one, other in apart:
         if one in paths and other in paths:
             return f"{one} and {other} are said to be not the same, but other photos link them"
-    if all(edge.stage in ("person", "file") for edge in edges):
-        return ""
-    if len(labels) > 1:
-        return f"holds {len(labels)} labels: {', '.join(labels)}"
-    if len(paths) > LARGEST_CLUSTER:
-        return f"holds {len(paths)} photos, more than {LARGEST_CLUSTER}"
+    for part, _ in _components([edge for edge in edges if edge.stage != "person"]):
+        if len(labels := _labels_of(part, photos)) > 1:
+            return f"holds {len(labels)} labels: {', '.join(labels)}"
+        if len(part) > LARGEST_CLUSTER:
+            return f"holds {len(part)} photos, more than {LARGEST_CLUSTER}"
     return ""

@@ -6,6 +6,7 @@ It needs no training on photos: words and axes are found once, from drawn noise 
 (amplitude 1 / f^a), so they are the same for every set of photos and descriptors can be kept from run to run.
 """
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,8 @@ AXES = 16
 
 _DRAWN_PICTURES = 48
 _DRAWN_SIDE = 160
-_BLOCK = 512
+_BLOCK_CELLS = 1 << 22
+_first_makes_it = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +72,21 @@ def nearest_pairs(
     """
     count = len(described)
     values = described.astype(np.float32)
-    starts = range(0, count, _BLOCK)
+    step = max(1, _BLOCK_CELLS // max(count, 1))
+    starts = range(0, count, step)
     found = []
     with ThreadPoolExecutor() as pool:
-        blocks = pool.map(lambda start: _nearest_block(values, start, neighbours), starts)
+        blocks = pool.map(lambda start: _nearest_block(values, start, step, neighbours), starts)
         for start, pairs in zip(starts, blocks, strict=True):
             found.append(pairs)
             if progress is not None:
-                progress(min(start + _BLOCK, count), count)
+                progress(min(start + step, count), count)
     pairs = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def _nearest_block(values: NDArray[np.float32], start: int, neighbours: int) -> NDArray[np.int64]:
-    block = values[start : start + _BLOCK]
+def _nearest_block(values: NDArray[np.float32], start: int, step: int, neighbours: int) -> NDArray[np.int64]:
+    block = values[start : start + step]
     cosine = block @ values.T
     rows = np.arange(len(block))
     cosine[rows, rows + start] = -2
@@ -106,9 +109,14 @@ def _vlad(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(total.ravel() / max(float(np.linalg.norm(total)), 1e-9))
 
 
-@lru_cache(maxsize=1)
 def codebook() -> Codebook:
     """The codebook: the same on every run, as the pictures are drawn from fixed seeds."""
+    with _first_makes_it:
+        return _make_codebook()
+
+
+@lru_cache(maxsize=1)
+def _make_codebook() -> Codebook:
     from sklearn.cluster import KMeans
 
     drawn = root_sift(np.concatenate([local_of_grey(_noise(seed)).descriptors for seed in range(_DRAWN_PICTURES)]))

@@ -120,6 +120,9 @@ def find_duplicates(
         progress: Gives each named stage a function of what is done and all.
     """
     stage: Stages = progress or (lambda name: lambda done, total: None)
+    order = np.argsort(manifest.table["path"].to_numpy(dtype=str), kind="stable")
+    manifest = Manifest(manifest.table.iloc[order].reset_index(drop=True), manifest.folder)
+    features = {name: rows[order] for name, rows in features.items()}
     table = manifest.table
     paths = list(table["path"])
     photos = {path: (label, group) for path, label, group in zip(paths, table["label"], table["group"], strict=True)}

@@ -28,6 +28,7 @@ NEIGHBOURS = 32
 _RED_GREEN_BLUE = np.array([299.0, 587.0, 114.0])  # thousandths, ITU-R BT.601
 _SCALE = 1 << 10
 _BLOCK = 1024
+_THUMBNAILS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +76,13 @@ def hashes_of(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     Returns:
         Array (n, 8): column v is the hash of ``turn(thumbnail, v)``.
     """
-    coefficients = coefficients_of(grey_of(thumbnails))
-    return np.stack([_signs(_turn_coefficients(coefficients, variant)) for variant in range(VARIANTS)], axis=1)
+    found = np.empty((len(thumbnails), VARIANTS), np.uint64)
+    for start in range(0, len(thumbnails), _THUMBNAILS):
+        block = slice(start, start + _THUMBNAILS)
+        coefficients = coefficients_of(grey_of(thumbnails[block]))
+        for variant in range(VARIANTS):
+            found[block, variant] = _signs(_turn_coefficients(coefficients, variant))
+    return found
 
 
 def turn(picture: NDArray[np.generic], variant: int) -> NDArray[np.generic]:

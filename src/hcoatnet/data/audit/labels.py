@@ -81,8 +81,8 @@ def label_issues(photos: Manifest, files: Sequence[Path]) -> tuple[tuple[LabelIs
     rows = [row for row, path in enumerate(photos.table["path"]) if path in sums]
     if not rows:
         raise DataError(
-            f"None of the {len(sums):,} photos in the predictions tables is in the data that are audited. The paths must "
-            "be the same: audit the manifest that the models were trained with."
+            f"None of the {len(sums):,} photos in the predictions tables is in the data that are audited. The paths "
+            "must be the same: audit the manifest that the models were trained with."
         )
     paths = [str(photos.table["path"].iloc[row]) for row in rows]
     known = {name: number for number, name in enumerate(classes)}

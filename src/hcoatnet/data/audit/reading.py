@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hcoatnet.data.audit import integrity, pixels
 from hcoatnet.data.audit.cache import Cache
@@ -192,8 +193,12 @@ def _read_all(
 
 
 def _quietly(outcomes: Iterator[_Read | Problem]) -> list[_Read | Problem]:
-    """All outcomes, without Pillow's warnings of damaged metadata: filters belong to all threads of the process."""
-    with warnings.catch_warnings():
+    """All outcomes, without Pillow's warnings of damaged metadata: filters belong to all threads of the process.
+
+    NumPy multiplies in one thread meanwhile: the photos are spread over threads already, and threads of threads wait
+    for one another.
+    """
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore")
         return list(outcomes)
 

@@ -16,7 +16,7 @@ FLAT = 1.0
 """A photo whose detail has a lower standard deviation, in grey levels, shows nothing that could be recognised."""
 
 _CELLS = 32
-_BLOCK = 2048
+_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +139,8 @@ def _agreeing_tiles(
     structure = np.maximum(
         *(np.sqrt((_centred(tiles, visible) ** 2).sum(axis=(1, 2)) / area) for tiles in (first, second))
     )
-    structured = ((structure >= FLAT) & (visible.mean(axis=(1, 2)) >= 0.5)).reshape(len(one), -1)
-    agree = (_correlation(first, second, visible) > 0.5).reshape(len(one), -1)
+    structured = ((structure >= FLAT) & (visible.mean(axis=(1, 2)) >= 0.5)).reshape(len(one), 16)
+    agree = (_correlation(first, second, visible) > 0.5).reshape(len(one), 16)
     return np.asarray((agree & structured).sum(axis=1) / np.maximum(structured.sum(axis=1), 1))
 
 

@@ -38,6 +38,7 @@ _TOLERANCE = 3.0
 _SCALES = (0.4, 2.5)
 _STRETCH = 2.0
 _BACKGROUND = 15.0
+_FINE = 1.2
 _TILES = 6
 _LEAST_TILE_PIXELS = 40
 _FLAT = 1.5
@@ -219,11 +220,12 @@ def _is_plausible(affine: NDArray[np.float64]) -> bool:
 
 
 def _detail(cv2: Any, grey: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The picture less its own slow changes, which unrelated photos of skin share."""
+    """The picture without what blur takes away, and without the slow changes that unrelated photos of skin share."""
     weight = where.astype(np.float32)
+    fine = cv2.GaussianBlur(grey, (0, 0), _FINE)
     slow = cv2.GaussianBlur(grey * weight, (0, 0), _BACKGROUND)
     slow /= np.maximum(cv2.GaussianBlur(weight, (0, 0), _BACKGROUND), 1e-3)
-    return np.asarray(grey - slow, np.float32)
+    return np.asarray(fine - slow, np.float32)
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -284,7 +286,9 @@ def _mirror_order() -> NDArray[np.intp]:
 
 
 def _sift() -> Any:
-    return _cv2().SIFT_create(nfeatures=MOST_POINTS, contrastThreshold=0.003, edgeThreshold=15)
+    return _cv2().SIFT_create(
+        nfeatures=MOST_POINTS, contrastThreshold=0.003, edgeThreshold=15, enable_precise_upscale=True
+    )
 
 
 def _cv2() -> Any:
