@@ -67,6 +67,10 @@ class TrainConfig:
     )
     init: str = setting("scratch", "scratch, pretrained, or pretrained:FILE (.safetensors or .pth).", MODEL)
 
+    probe: bool = setting(
+        False, "Linear probe: the network stays as it began, a logistic regression is fitted on its features.", MODEL
+    )
+
     data: Path | None = setting(
         None, "Folder of photos, a manifest, or `synthetic` for the drawn set.", DATA, recipe=False
     )

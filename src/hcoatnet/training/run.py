@@ -21,7 +21,7 @@ from hcoatnet.evaluation.ledger import check_ledger, count_openings
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import write_predictions
 from hcoatnet.files import sha256_of_file, write_json
-from hcoatnet.report import figures
+from hcoatnet.report import drawing, figures
 from hcoatnet.report.html import write_run_report
 from hcoatnet.seeding import Purpose, derive, deterministic_algorithms, seed_everything
 from hcoatnet.training.journal import Journal
@@ -36,6 +36,7 @@ from hcoatnet.training.preparation import (
     stored_data,
     with_drawn_photos,
 )
+from hcoatnet.training.probe import fit_probe
 from hcoatnet.training.run_directory import RunDirectory
 from hcoatnet.training.scoring import predict_photos, record_test_opening, subset_rows, trained_model
 
@@ -85,7 +86,13 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
         try:
             material = build_material(config, prepared, accelerator.device)
             learner = Learner(model, config, accelerator, math.ceil(len(material.training) / config.accumulation))
-            fit(learner, material, run, journal)
+            if config.probe:
+                rows = subset_rows(prepared, "train")
+                paths = [prepared.manifest.folder / path for path in rows["path"]]
+                labels = [material.classes.index(label) for label in rows["label"]]
+                fit_probe(learner, material, evaluation_loader(paths, config, accelerator.device), labels, run, journal)
+            else:
+                fit(learner, material, run, journal)
             _finish(run, config, prepared, learner)
         except HCoAtNetError as error:
             journal.log_only(str(error))
@@ -174,9 +181,9 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
         rows = subset_rows(prepared, subset)
         predictions = predict_photos(model, rows, prepared.manifest.folder, config, classes, device)
         write_predictions(predictions, run.predictions_file(subset))
-        figures.save(figures.confusion_matrix(predictions, TITLES[subset]), run.figures / f"confusion_matrix_{subset}")
+        drawing.save(figures.confusion_matrix(predictions, TITLES[subset]), run.figures / f"confusion_matrix_{subset}")
         subsets[subset] = summarise(predictions)
-    figures.save(figures.learning_curves(pd.read_csv(run.history_file)), run.figures / "learning_curves")
+    drawing.save(figures.learning_curves(pd.read_csv(run.history_file)), run.figures / "learning_curves")
     openings = None if ledger is None else count_openings(ledger, sha256_of_file(run.split_file))
     metrics = {
         "format": 1,
@@ -186,7 +193,7 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "classes": list(classes),
         "best_epoch": max(row.epoch for row in learner.rows if row.best),
-        "epochs": config.epochs,
+        "epochs": len(learner.rows),
         "monitor": config.monitor,
         "seed": config.seed,
         "config_sha256": config.sha256,
