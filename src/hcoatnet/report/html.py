@@ -24,7 +24,7 @@ import hcoatnet
 from hcoatnet.errors import RunError
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
 from hcoatnet.files import write_text
-from hcoatnet.report import figures
+from hcoatnet.report import drawing, figures
 
 FEW_PHOTOS = 30
 SUBSET_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -270,7 +270,7 @@ def _learning_curves(history: pd.DataFrame) -> dict[str, str] | None:
 
 def _picture(figure: Figure, text: str) -> dict[str, str]:
     """An image element's source and its alternative text. As an image, an SVG keeps its ids to itself."""
-    return {"source": f"data:image/svg+xml;base64,{base64.b64encode(figures.svg(figure)).decode()}", "text": text}
+    return {"source": f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg(figure)).decode()}", "text": text}
 
 
 def _count_photos(columns: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def record_test_opening(run: RunDirectory, config: TrainConfig, ledger: Path) ->
         weights_sha256=sha256_of_file(run.weights_file),
         split_sha256=sha256_of_file(run.split_file),
         config_sha256=config.sha256,
+        study=run.study,
     )
     return ledger
 
