@@ -12,7 +12,7 @@ from typing import Any
 from cyclopts import App
 
 from hcoatnet import __version__
-from hcoatnet.commands import data, evidence, training
+from hcoatnet.commands import data, evidence, reporting, training
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.interruption import Terminated
 from hcoatnet.terminal import print_error, report_error
@@ -29,6 +29,7 @@ app = App(
     result_action="return_value",
 )
 training.register(app)
+reporting.register(app)
 app.command(data.app)
 evidence.register(app)
 

@@ -202,7 +202,7 @@ class TestReliability:
 
     def test_probabilities_that_are_none_are_refused(self):
         for bad in ([0.5, 0.6], [np.nan, 1.0], [1.5, -0.5]):
-            with pytest.raises(PredictionsError, match="1 photos .first: row 1"):
+            with pytest.raises(PredictionsError, match=r"1 photos \(first: row 1\)"):
                 reliability(np.array([0, 1]), np.array([[0.5, 0.5], bad]))
 
 
@@ -285,6 +285,7 @@ class TestOutOfFold:
         total = parts.reliability - parts.resolution + parts.uncertainty + parts.within_bin
         assert total == pytest.approx(result.before.brier.value)
         assert sum(result.before.reliability.count) == 360
+        assert result.before.reliability == reliability(tables[0].labels, tables[0].probabilities)
 
     def test_temperatures_at_a_bound_are_counted(self):
         arm = simulated_arm()

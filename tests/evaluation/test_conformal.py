@@ -9,6 +9,7 @@ from crepes import ConformalClassifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mapie.classification import SplitConformalClassifier
+from scipy.special import softmax
 from simulated import labelled, simulated, simulated_arm
 from sklearn.base import BaseEstimator, ClassifierMixin
 from statsmodels.stats.proportion import proportion_confint
@@ -88,11 +89,11 @@ class TestAgainstMapie:
         oracle = SplitConformalClassifier(
             Stated().fit(probabilities, labels), level, method, prefit=True, random_state=NoChance()
         ).conformalize(probabilities, labels)
-        options = {"include_last_label": True} if method == "aps" else None
+        options = {"include_last_label": False} if method == "aps" else None
         thresholds = fit_thresholds(probabilities, labels, groups, level, method)
+        expected = oracle.predict_set(new, conformity_score_params=options)[1][:, :, 0]
         quantile = oracle._mapie_classifier.conformity_score_function_.quantiles_[0]
         assert thresholds.values == pytest.approx((quantile,) * 5, abs=1e-12)
-        expected = oracle.predict_set(new, conformity_score_params=options)[1][:, :, 0]
         np.testing.assert_array_equal(prediction_sets(new, thresholds), expected)
         assert (thresholds.photos, thresholds.groups) == (200, 200)
         assert 0.8 < prediction_sets(new, thresholds)[np.arange(200), new_labels].mean() <= 1
@@ -112,7 +113,9 @@ class TestAgainstCrepes:
             bins = {"bins": labels} if conditional else {}
             new_bins = {"bins": np.full(100, index)} if conditional else {}
             oracle = ConformalClassifier().fit(own, **bins)
-            sets = oracle.predict_set(lac_scores(new)[:, [index]], confidence=level, smoothing=False, **new_bins)
+            # crepes keeps p = α, which the quantile of index ⌈(n + 1)(1 − α)⌉ leaves out: ask for a hair less.
+            confidence = level - 1e-9
+            sets = oracle.predict_set(lac_scores(new)[:, [index]], confidence=confidence, smoothing=False, **new_bins)
             np.testing.assert_array_equal(found[:, index], sets[:, 0].astype(bool))
 
 
@@ -137,27 +140,24 @@ class TestThresholds:
             scores[8]
         )
 
-    @settings(max_examples=40, deadline=None)
-    @given(seed=SEEDS, level=st.sampled_from(LEVELS), conditional=st.booleans())
-    def test_every_group_weighs_the_same(self, seed, level, conditional):
+    @pytest.mark.parametrize("conditional", [False, True])
+    @settings(max_examples=10, deadline=None)
+    @given(seed=SEEDS)
+    def test_every_group_weighs_the_same(self, conditional, seed):
         """Against a plain reading: the smallest score whose groups' shares at or below it sum to level · (G + 1)."""
         rng = np.random.default_rng(seed)
-        probabilities, labels, _ = arrays(seed, 300)
-        groups = np.array([str(number) for number in rng.integers(0, 90, 300)], dtype=object)
-        own = lac_scores(probabilities)[np.arange(300), labels]
-        try:
-            thresholds = fit_thresholds(probabilities, labels, groups, level, "lac", conditional)
-        except EvidenceError:
-            assert conditional
-            return
-        for index in range(5):
-            part = labels == index if conditional else np.ones(300, dtype=bool)
+        probabilities, labels, _ = arrays(seed, 160, classes=3)
+        groups = np.array([str(number) for number in rng.integers(0, 70, 160)], dtype=object)
+        own = lac_scores(probabilities)[np.arange(160), labels]
+        thresholds = fit_thresholds(probabilities, labels, groups, 0.9, "lac", conditional)
+        for index in range(3):
+            part = labels == index if conditional else np.ones(160, dtype=bool)
             by_group = defaultdict(list)
             for group, score in zip(groups[part], own[part], strict=True):
                 by_group[group].append(score)
             candidates = sorted(own[part])
             shares = (sum(np.mean(np.array(scores) <= one) for scores in by_group.values()) for one in candidates)
-            wanted = level * (len(by_group) + 1) - 1e-9
+            wanted = 0.9 * (len(by_group) + 1) - 1e-9
             expected = next(one for one, share in zip(candidates, shares, strict=True) if share >= wanted)
             assert thresholds.values[index] == expected
 
@@ -198,18 +198,16 @@ class TestSets:
 
         assert sets("lac", 0.6, 0.6, 0.6) == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
         assert sets("lac", 0.1, 0.95, 0.6) == [[0, 1, 1], [0, 1, 0], [1, 0, 0]]
-        assert sets("aps", 0.9, 0.9, 0.9) == [[1, 0, 1], [1, 1, 1], [1, 0, 0]]
-        assert sets("aps", 0.4, 0.4, 0.4) == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
-        assert sets("aps", 0.95, 0.95, 0.2) == [[1, 1, 0], [1, 1, 0], [1, 0, 0]]
+        assert sets("aps", 0.9, 0.9, 0.9) == [[1, 0, 1], [1, 0, 0], [1, 0, 0]]
+        assert sets("aps", 0.4, 0.4, 0.4) == [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
+        assert sets("aps", 1.0, 0.99, 0.2) == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, option=st.sampled_from(OPTIONS))
     def test_they_cover_the_calibration_groups_and_aps_is_never_empty(self, seed, option):
         method, level, conditional = option
         probabilities, labels, groups = arrays(seed, 500)
-        sets = prediction_sets(
-            probabilities, fit_thresholds(probabilities, labels, groups, level, method, conditional)
-        )
+        sets = prediction_sets(probabilities, fit_thresholds(probabilities, labels, groups, level, method, conditional))
         covered = sets[np.arange(500), labels]
         parts = [labels == index for index in range(5)] if conditional else [labels >= 0]
         assert all(covered[part].mean() >= level for part in parts)
@@ -228,22 +226,21 @@ class TestSets:
 
     @pytest.mark.parametrize("method", METHODS)
     def test_the_promise_holds_for_new_groups_of_unequal_size(self, method):
-        """Photos of a group are alike and groups differ in size; the promise is for a random photo of a new group."""
+        """Large groups are the easy ones: a quantile over photos would promise too much for a random new group."""
         rng = np.random.default_rng(11)
         covered = []
-        for _ in range(400):
+        for _ in range(300):
             sizes = rng.choice([1, 2, 12], size=41)
-            hard = rng.normal(size=41) + 0.8 * (sizes == 12)
             group = np.repeat(np.arange(41), sizes)
+            margin = (rng.normal(size=41) + 3.0 * (sizes == 12))[group]
             labels = rng.integers(0, 3, len(group))
-            logits = rng.normal(size=(len(group), 3)) + (1.5 - 1.5 * hard[group])[:, None] * np.eye(3)[labels]
-            table = labelled(labels, logits, group)
-            old, new = group < 40, group == 40
-            thresholds = fit_thresholds(table.probabilities[old], labels[old], table.groups[old], 0.9, method)
-            covered.append(prediction_sets(table.probabilities[new], thresholds)[np.arange(new.sum()), labels[new]].mean())  # fmt: skip
+            probabilities = softmax(rng.normal(size=(len(group), 3)) + margin[:, None] * np.eye(3)[labels], axis=1)
+            old, new, names = group < 40, group == 40, group.astype(str).astype(object)
+            thresholds = fit_thresholds(probabilities[old], labels[old], names[old], 0.9, method)
+            sets = prediction_sets(probabilities[new], thresholds)
+            covered.append(sets[np.arange(new.sum()), labels[new]].mean())
         error = np.std(covered) / np.sqrt(len(covered))
-        assert 0.9 - 3 * error < np.mean(covered)
-        assert method == "aps" or np.mean(covered) < 0.9 + 1 / 41 + 3 * error
+        assert 0.9 - 3 * error < np.mean(covered) < 0.9 + 1 / 41 + 3 * error
 
 
 class TestGuard:
@@ -265,7 +262,9 @@ class TestGuard:
         probabilities, labels, groups = arrays(2, 10 * needed, photos_a_group=10)
         assert fit_thresholds(probabilities, labels, groups, level, "lac").groups == needed
         cut = slice(0, 10 * (needed - 1))
-        with pytest.raises(EvidenceError, match=f"at least {needed} groups of calibration photos; there are {needed - 1}"):
+        with pytest.raises(
+            EvidenceError, match=f"at least {needed} groups of calibration photos; there are {needed - 1}"
+        ):
             fit_thresholds(probabilities[cut], labels[cut], groups[cut], level, "lac")
 
     def test_class_conditional_names_the_classes(self):
@@ -287,7 +286,7 @@ class TestGuard:
 
     def test_bad_input(self):
         probabilities, labels, groups = arrays(0, 30)
-        with pytest.raises(EvidenceError, match="one of lac, aps. Got 'raps'"):
+        with pytest.raises(EvidenceError, match=r"one of lac, aps\. Got 'raps'"):
             fit_thresholds(probabilities, labels, groups, 0.9, "raps")
         with pytest.raises(PredictionsError, match=r"need groups of shape \(30,\)"):
             fit_thresholds(probabilities, labels, groups[:-1], 0.9, "lac")
@@ -336,9 +335,7 @@ class TestOutOfFold:
     def test_sets_are_calibrated_in_each_cell_and_measured_on_its_test_fold(self):
         arm = simulated_arm(seeds=(1, 2), val_n=400)
         scaled = calibrated_arm(arm)
-        results = {
-            (one.method, one.level, one.class_conditional): one for one in conformal_out_of_fold(arm, draws=100)
-        }
+        results = {(one.method, one.level, one.class_conditional): one for one in conformal_out_of_fold(arm, draws=100)}
         assert set(results) == set(OPTIONS)
         for (method, level, conditional), result in results.items():
             covered, sizes = [], []

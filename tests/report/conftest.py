@@ -15,6 +15,7 @@ from PIL import Image
 from hcoatnet.evaluation.evidence import Arm, Cell
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, build_predictions, write_predictions
+from hcoatnet.files import sha256_of_file
 
 CLASSES = ("ichthyosis & co", "<script>alert(1)</script>", "plain_skin 100%")
 HISTORY = (
@@ -100,20 +101,19 @@ def write_run(folder: Path, arm: Arm, cell: Cell, photos: pd.DataFrame, **change
     manifest = photos.drop(columns="fold")
     manifest.to_csv(run / "manifest.csv", index=False)
     photos[["path", "group"]].assign(subset=subset).to_csv(run / "split.csv", index=False)
+    up = "../../.." if folder.name == "runs" else ".."
     settings = {
         "protocol": "strict",
         "model": arm.name,
-        "model_options": {},
         "init": arm.init,
-        "data": "../../../manifest.csv" if folder.name == "runs" else "../manifest.csv",
-        "split": "../../../folds.csv" if folder.name == "runs" else "../folds.csv",
+        "data": f"{up}/manifest.csv",
+        "split": f"{up}/folds.csv",
         "repeat": cell.repeat,
         "fold": cell.fold,
         "image_size": 64,
         "epochs": 6,
         "lr": 0.001 if arm.name == "alpha" else 0.002,
         "seed": cell.seed,
-        "evaluate_test": True,
     }
     (run / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     environment = {
@@ -144,7 +144,7 @@ def write_run(folder: Path, arm: Arm, cell: Cell, photos: pd.DataFrame, **change
         "seed": cell.seed,
         "config_sha256": cell.config_sha256,
         "manifest_sha256": "a" * 64,
-        "split_sha256": cell.split_sha256,
+        "split_sha256": sha256_of_file(run / "split.csv"),
         "weights_sha256": f"{zlib.crc32(cell.run.encode()):064x}",
         "training_seconds": 61.2,
         "subsets": {"val": summarise(cell.val), "test": summarise(cell.test)},
@@ -163,15 +163,15 @@ def write_study(folder: Path, arms: Sequence[Arm], photos: pd.DataFrame, ledger:
     lines = []
     for arm in arms:
         for cell in arm.cells:
-            write_run(study / "runs", arm, cell, photos)
+            run = write_run(study / "runs", arm, cell, photos)
             values = (arm.name, arm.init, cell.seed, cell.repeat, cell.fold, cell.config_sha256, f"runs/{cell.run}")
-            rows.append(",".join(map(str, (len(rows) - 1, *values))))
+            rows.append(",".join(map(str, (cell.run, *values))))
             lines.append(
                 {
                     "time": "2025-01-01T00:00:00+00:00",
                     "run": cell.run,
                     "weights_sha256": "w",
-                    "split_sha256": cell.split_sha256,
+                    "split_sha256": sha256_of_file(run / "split.csv"),
                     "config_sha256": cell.config_sha256,
                     "study": "study",
                 }

@@ -41,6 +41,7 @@ RUN_REASON = (
     "The validation photos also chose the checkpoint, so the model fits them better than new photos, and sets and "
     "error rates are too favourable by an unknown amount."
 )
+CLOSED = "The test photos were not opened."
 STUDY_REASON = (
     "The photos were answered by the models of several folds, each blind to its own test photos; the thresholds "
     "describe the recipe, and any one model only roughly."
@@ -60,12 +61,14 @@ def calibration_of_run(val: Predictions, test: Predictions | None = None, *, dra
     """
     temperature = fit_temperature(val.logits, val.labels)
     scaled = calibrated(val, temperature)
-    measured: dict[Setting, Coverage] = {}
+    measured: dict[Setting, Coverage | str] = {}
     if test is not None:
         answers, resampling = calibrated(test, temperature), resample(test, draws, seed=0)
         for setting in SETTINGS:
             thresholds = _thresholds(scaled, setting)
-            if isinstance(thresholds, Thresholds):
+            if isinstance(thresholds, str):
+                measured[setting] = thresholds
+            else:
                 sets = prediction_sets(answers.probabilities, thresholds)
                 measured[setting] = coverage([sets], test, resampling)
     content = _content(scaled, temperature, measured, draws)
@@ -90,9 +93,8 @@ def calibration_of_study(arm: Arm, *, draws: int = DRAWS) -> dict[str, Any]:
     first = arm.replicates[0]
     temperature = fit_temperature(first.predictions.logits, first.predictions.labels)
     measured = {
-        (result.method, result.class_conditional, result.level): result.measured
+        (result.method, result.class_conditional, result.level): result.measured or str(result.refused)
         for result in conformal_out_of_fold(arm, draws=draws)
-        if result.measured is not None
     }
     content = _content(calibrated(first.predictions, temperature), temperature, measured, draws)
     where = f"out-of-fold test photos, seed {first.seed}, repeat {first.repeat}"
@@ -121,12 +123,12 @@ def _head(photos: Predictions, source: str, reason: str, measured_on: str | None
 
 
 def _content(
-    scaled: Predictions, temperature: float, measured: Mapping[Setting, Coverage], draws: int
+    scaled: Predictions, temperature: float, measured: Mapping[Setting, Coverage | str], draws: int
 ) -> dict[str, Any]:
     return {
         "temperature": temperature,
         "temperature_at_bound": at_bound(temperature),
-        "conformal": [_conformal(scaled, setting, measured.get(setting)) for setting in SETTINGS],
+        "conformal": [_conformal(scaled, setting, measured.get(setting, CLOSED)) for setting in SETTINGS],
         "abstain": [_abstain(abstain_threshold(scaled, rate, draws=draws)) for rate in ERROR_RATES],
     }
 
@@ -142,7 +144,7 @@ def _thresholds(photos: Predictions, setting: Setting) -> Thresholds | str:
         return str(error)
 
 
-def _conformal(photos: Predictions, setting: Setting, measured: Coverage | None) -> dict[str, Any]:
+def _conformal(photos: Predictions, setting: Setting, measured: Coverage | str) -> dict[str, Any]:
     method, conditional, level = setting
     found = _thresholds(photos, setting)
     refused = found if isinstance(found, str) else None
@@ -154,7 +156,8 @@ def _conformal(photos: Predictions, setting: Setting, measured: Coverage | None)
         "thresholds": values,
         "refused": refused,
         "least_groups": least_n(level),
-        "measured": None if measured is None else _measured(measured),
+        "measured": None if isinstance(measured, str) else _measured(measured),
+        "not_measured_because": measured if isinstance(measured, str) else None,
     }
 
 

@@ -126,7 +126,16 @@ def aps_scores(probabilities: Floats) -> Floats:
     Romano et al. (2020), without the random term. Classes of equal probability share a score, so that the order
     of the classes does not matter.
     """
-    return _mass_down_to(probabilities)[0]
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    # Summed from the largest down, so that no sum depends on the order of the classes, down to the last bit.
+    sums = np.minimum(np.cumsum(ranked, axis=1), 1.0)
+    for rank in range(ranked.shape[1] - 2, -1, -1):
+        equal = ranked[:, rank] == ranked[:, rank + 1]
+        sums[equal, rank] = sums[equal, rank + 1]
+    scores = np.empty_like(sums)
+    np.put_along_axis(scores, order, sums, axis=1)
+    return scores
 
 
 def least_n(level: float) -> int:
@@ -196,9 +205,8 @@ def fit_thresholds(
 def prediction_sets(probabilities: Floats, thresholds: Thresholds) -> Sets:
     """Which classes are in the set of each photo, shape (n, classes).
 
-    LAC: the classes whose score is at most the threshold; a set can be empty, which says that no class is likely
-    enough. APS: the most probable classes, down to and including the one at which their sum reaches the threshold
-    (Angelopoulos and Bates 2021, sec. 2.1); never empty, and for that reason a little larger than needed.
+    The classes whose score is at most the threshold. A LAC set can be empty, which says that no class is likely enough.
+    An APS set always holds the most probable class: without that, the photos the model is surest of would get none.
 
     Raises:
         EvidenceError: The thresholds are for another number of classes.
@@ -212,10 +220,8 @@ def prediction_sets(probabilities: Floats, thresholds: Thresholds) -> Sets:
     if thresholds.method == "lac":
         sets: Sets = lac_scores(probabilities) <= values
         return sets
-    _, above = _mass_down_to(probabilities)
-    top = probabilities == probabilities.max(axis=1, keepdims=True)
-    included: Sets = (above < values) | top
-    return included
+    sets = aps_scores(probabilities) <= values
+    return sets | (probabilities == probabilities.max(axis=1, keepdims=True))
 
 
 def coverage(sets: Sequence[Sets], predictions: Predictions, resampling: Resampling, level: float = 0.95) -> Coverage:
@@ -312,27 +318,6 @@ def _too_few(level: float, needed: int, counts: Sequence[int], names: Sequence[s
         f"Class-conditional conformal sets at {level:.4g} need at least {needed} groups of calibration photos in every "
         f"class; too few: {few}. Choose a lower level, or marginal sets."
     )
-
-
-def _mass_down_to(probabilities: Floats) -> tuple[Floats, Floats]:
-    """Sum of the probabilities at least as large as each class's, and of the larger ones, each (n, classes)."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    ranked = np.take_along_axis(probabilities, order, axis=1)
-    # Summed from the largest down, so that no sum depends on the order of the classes, down to the last bit.
-    sums = np.minimum(np.cumsum(ranked, axis=1), 1.0)
-    equal_to_next = np.pad(ranked[:, :-1] == ranked[:, 1:], ((0, 0), (0, 1)))
-    including = sums.copy()
-    for rank in range(ranked.shape[1] - 2, -1, -1):
-        including[:, rank] = np.where(equal_to_next[:, rank], including[:, rank + 1], including[:, rank])
-    before = np.pad(sums[:, :-1], ((0, 0), (1, 0)))
-    for rank in range(1, ranked.shape[1]):
-        before[:, rank] = np.where(equal_to_next[:, rank - 1], before[:, rank - 1], before[:, rank])
-    results = []
-    for values in (including, before):
-        placed = np.empty_like(values)
-        np.put_along_axis(placed, order, values, axis=1)
-        results.append(placed)
-    return results[0], results[1]
 
 
 def _group_quantile(scores: Floats, groups: Groups, level: float) -> float:

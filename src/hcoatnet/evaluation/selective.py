@@ -63,6 +63,7 @@ class AbstainThreshold:
         error_rate: Share of wrong answers that was asked for.
         threshold: None where no threshold reaches it.
         reason: Why there is none; None where there is one.
+        least_groups: Groups that must be answered for such an error rate to be shown.
         photos: Photos answered; 0 without a threshold.
         groups: Groups with an answered photo.
         coverage: Share of photos answered.
@@ -75,6 +76,7 @@ class AbstainThreshold:
     error_rate: float
     threshold: float | None
     reason: str | None
+    least_groups: int
     photos: int
     groups: int
     coverage: float
@@ -183,13 +185,16 @@ def abstain_threshold(
 ) -> AbstainThreshold:
     """The lowest confidence from which on at most a share ``error_rate`` of these photos is answered wrongly.
 
+    Photos of at least 1/``error_rate`` groups must be answered: with fewer, the only error that keeps the rate is none
+    at all, which the first few photos may reach by chance.
+
     The threshold is chosen on the very photos that its intervals describe, so the error on new photos tends to be
     higher than ``error``. A guarantee in the manner of Geifman and El-Yaniv (2017) needs independent photos and many
     more of them.
 
     Args:
         predictions: Photos on which the model was not trained, with the probabilities that the threshold is for.
-        error_rate: From 0 up, below 1.
+        error_rate: Above 0, below 1.
         draws: Bootstrap draws.
         seed: Seed of the draws.
         level: Level of both intervals.
@@ -197,29 +202,28 @@ def abstain_threshold(
     Raises:
         EvidenceError: The error rate is outside its range.
     """
-    if not 0 <= error_rate < 1:
-        raise EvidenceError(f"An error rate is from 0 up and below 1. Got {error_rate} instead.")
+    if not 0 < error_rate < 1:
+        raise EvidenceError(f"An error rate is above 0 and below 1, such as 0.05. Got {error_rate} instead.")
     confidence, wrong = _answers(predictions.labels, predictions.probabilities)
     levels, block = np.unique(-confidence, return_inverse=True)
     errors = np.cumsum(np.bincount(block, weights=wrong))
     answered = np.cumsum(np.bincount(block))
-    good = np.flatnonzero(errors <= error_rate * answered + ROUNDING)
+    resampling = resample(predictions, draws, seed)
+    least_groups = math.ceil(1 / error_rate - ROUNDING)
+    enough = _groups_answered(block, resampling.groups.of_photo) >= least_groups
+    good = np.flatnonzero(enough & (errors <= error_rate * answered + ROUNDING))
     if not len(good):
-        best = int(np.argmin(errors / answered))
-        reason = (
-            f"No threshold keeps the error at {error_rate:.0%} or less: the lowest is "
-            f"{errors[best] / answered[best]:.0%}, with {answered[best]} of {len(wrong)} photos answered."
-        )
-        return AbstainThreshold(error_rate, None, reason, 0, 0, 0.0, None, None, None)
+        reason = _why_none(error_rate, least_groups, errors[enough], answered[enough], len(wrong))
+        return AbstainThreshold(error_rate, None, reason, least_groups, 0, 0, 0.0, None, None, None)
     threshold = float(-levels[good[-1]])
     kept = confidence >= threshold
-    resampling = resample(predictions, draws, seed)
     means = photo_means({"error": wrong}, kept[None], resampling.groups.of_photo)
     error = estimate(resampling.statistic(resampling.values_of(means)["error"][0]), level)
     return AbstainThreshold(
         error_rate=error_rate,
         threshold=threshold,
         reason=None,
+        least_groups=least_groups,
         photos=int(kept.sum()),
         groups=len(set(predictions.groups[kept])),
         coverage=float(kept.mean()),
@@ -233,6 +237,24 @@ def _answers(labels: Integers, probabilities: Floats) -> tuple[Floats, Floats]:
     check_probabilities(probabilities, labels)
     wrong: Floats = (probabilities.argmax(axis=1) != labels).astype(np.float64)
     return probabilities.max(axis=1), wrong
+
+
+def _groups_answered(block: Integers, group_of_photo: Integers) -> Integers:
+    """Groups with a photo in the blocks up to each, shape (blocks,)."""
+    first = np.full(int(group_of_photo.max()) + 1, len(block))
+    np.minimum.at(first, group_of_photo, block)
+    number: Integers = np.cumsum(np.bincount(first, minlength=int(block.max()) + 1))
+    return number
+
+
+def _why_none(error_rate: float, least_groups: int, errors: Floats, answered: Integers, photos: int) -> str:
+    if not len(errors):
+        return f"An error of {error_rate:.3g} can only be shown with photos of at least {least_groups} groups."
+    best = int(np.argmin(errors / answered))
+    return (
+        f"No threshold that answers photos of {least_groups} groups or more keeps the error at {error_rate:.3g}: the "
+        f"lowest is {errors[best] / answered[best]:.3g}, with {answered[best]} of {photos} photos answered."
+    )
 
 
 def _ranked(predictions: Predictions, groups: Groups) -> RankedAnswers:

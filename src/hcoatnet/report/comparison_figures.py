@@ -1,6 +1,7 @@
 """Figures that set models side by side: estimates and differences, classes, confusions and the course of training."""
 
 from collections.abc import Mapping, Sequence
+from operator import eq
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,9 @@ def forest(comparison: Comparison) -> Figure:
             words, colour = found.verdict, VERDICT_COLOURS[found.verdict]
             if row.init == "none" and found.macro_f1.value is not None:
                 words = f"{words} ({written(found.macro_f1.value, 'difference')})"
-        right.text(1.02, position, words, transform=right.get_yaxis_transform(), va="center", fontsize=8.5, color=colour)
+        right.text(
+            1.02, position, words, transform=right.get_yaxis_transform(), va="center", fontsize=8.5, color=colour
+        )
     return figure
 
 
@@ -88,7 +91,7 @@ def f1_heat_map(comparison: Comparison) -> Figure:
     draw_cells(
         axes,
         values,
-        lambda row, column: "–" if np.isnan(values[row, column]) else f"{values[row, column]:.2f}",
+        [["–" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values],
         lambda row, column: rows[row].name == comparison.reference,
         fontsize=8.5,
     )
@@ -120,9 +123,8 @@ def confusion_matrices(arms: Sequence[Arm]) -> Figure:
             axes.set_visible(False)
             continue
         shares = _shares(mean_confusions(arms[number]))
-        draw_cells(
-            axes, shares, lambda r, c, shares=shares: percent_of_row(shares[r, c]), lambda r, c: r == c, fontsize=7.5
-        )
+        texts = [[percent_of_row(share) for share in row] for row in shares]
+        draw_cells(axes, shares, texts, eq, fontsize=7.5)
         axes.set_title(in_lines(arms[number].name, NAME_LENGTH, 1), fontsize=9, color=INK, loc="left", parse_math=False)
         if number + columns >= len(arms):
             name_columns(axes, names, fontsize=8)
@@ -182,7 +184,9 @@ def _draw_difference(axes: Axes, position: float, difference: Difference) -> Non
 
 def _shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     support = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, support, out=np.full(counts.shape, np.nan), where=support > 0)
+    shares: npt.NDArray[np.float64] = np.full(counts.shape, np.nan)
+    np.divide(counts, support, out=shares, where=support > 0)
+    return shares
 
 
 def _or_nan(value: float | None) -> float:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from hcoatnet.evaluation.comparison import FEW, Comparison, Difference, Row
 from hcoatnet.evaluation.evidence import Arm
-from hcoatnet.evaluation.intervals import Estimate
 from hcoatnet.evaluation.subgroups import Gap, Subgroups
 from hcoatnet.report.comparison_figures import mean_confusions
 from hcoatnet.report.ranking import ranked_rows
-from hcoatnet.report.tables import Label, Table, Value, score, written
+from hcoatnet.report.tables import Cell, Label, Table, Value, calibration_error, score, written
+from hcoatnet.study.ablation import CONFIDENT
 
 NAMES = {
     "macro_f1": "Macro F1",
@@ -48,18 +48,29 @@ def results_table(comparison: Comparison) -> Table:
     )
 
 
-def probabilities_table(comparison: Comparison) -> Table:
-    """Metrics of the probabilities as trained, every row with intervals."""
+def probabilities_table(comparison: Comparison, confident_errors: Mapping[str, float]) -> Table:
+    """Metrics of the probabilities as trained, every row with intervals.
+
+    Args:
+        comparison: The rows.
+        confident_errors: By row, the share of photos that are wrong with a probability of at least ``CONFIDENT``.
+    """
     return Table(
         name="results_probabilities",
         caption=f"What the probabilities are worth, as trained: estimate and {_level(comparison)} interval",
-        columns=("Model", *(NAMES[metric] for metric in PROBABILITIES)),
+        columns=("Model", *(NAMES[metric] for metric in PROBABILITIES), "Confident errors"),
         rows=tuple(
-            (_name(row, comparison), *(score(row.metrics[metric]) for metric in PROBABILITIES))
+            (
+                _name(row, comparison),
+                *(score(row.metrics[metric]) for metric in PROBABILITIES[:-1]),
+                calibration_error(row.metrics[PROBABILITIES[-1]]),
+                Value(confident_errors[row.name], "percent"),
+            )
             for row in ranked_rows(comparison)
         ),
         note="AUROC and average precision: larger is better. Brier score, log loss and calibration error: smaller is "
-        "better; chance alone makes the calibration error larger than 0, and its intervals lie high.",
+        "better; chance alone makes the calibration error larger than 0, and its intervals lie high. Confident errors: "
+        f"share of photos that are wrong with a probability of at least {CONFIDENT}.",
     )
 
 
@@ -86,23 +97,50 @@ def counts_table(comparison: Comparison) -> Table:
 
 
 def differences_table(comparison: Comparison) -> Table:
-    """Every row against the reference: the primary comparison, its verdict, and the two secondary tests."""
-    found = {one.name: one for one in comparison.differences}
-    ordered = [found[row.name] for row in ranked_rows(comparison) if row.name in found]
-    photos = f", {INDEPENDENT}" if comparison.several_photos_a_group else ""
+    """Every row against the reference: the primary comparison and its verdict."""
     return Table(
         name="differences",
-        caption=f"Difference from {comparison.reference}; the verdict rests on the first three columns",
-        columns=(
-            "Model", "Δ macro F1", "p", "p (Holm)", "Verdict", "Detectable", "Δ over folds",
-            "Corrected t: p (Holm)", "Only it right", "Only reference right", f"McNemar{photos}: p (Holm)",
+        caption=f"Difference in macro F1 from {comparison.reference}",
+        columns=("Model", "Difference", "p", "p (Holm)", "Verdict", "Detectable"),
+        rows=tuple(
+            (
+                Label(one.name),
+                score(one.macro_f1, "difference"),
+                Value(one.p, "p"),
+                Value(one.p_holm, "p"),
+                one.verdict,
+                Value(one.detectable),
+            )
+            for one in _ranked_differences(comparison)
         ),
-        rows=tuple(_difference_cells(one) for one in ordered),
-        note="Δ macro F1: paired bootstrap over groups. Detectable: the smallest true difference that this design "
-        "would find with 80 % power, 2.8 standard errors. Δ over folds: mean over folds and repeats, with Nadeau and "
-        "Bengio’s corrected t test. McNemar: exact, on the first seed and repeat; secondary. Each test is corrected "
-        "over the rows by Holm’s method.",
-    )  # fmt: skip
+        note="Paired bootstrap over groups; the verdict rests on p after Holm’s correction over the rows. Detectable: "
+        "the smallest true difference that this design would find with 80 % power, before that correction: 2.8 "
+        "standard errors.",
+    )
+
+
+def tests_table(comparison: Comparison) -> Table:
+    """Every row against the reference: the corrected t test over folds and McNemar's test."""
+    independent = f" They {INDEPENDENT.replace('assumes', 'assume')}." if comparison.several_photos_a_group else ""
+    return Table(
+        name="tests",
+        caption=f"Two more tests against {comparison.reference}",
+        columns=(
+            "Model",
+            "Mean over folds",
+            "t",
+            "Degrees of freedom",
+            "p (Holm), corrected t",
+            "Only it right",
+            "Only reference right",
+            "p (Holm), exact McNemar",
+            "p (Holm), corrected McNemar",
+        ),
+        rows=tuple(_tests(one) for one in _ranked_differences(comparison)),
+        note="Corrected t: Nadeau and Bengio’s test of the mean difference in macro F1 over folds and repeats. "
+        "McNemar’s tests: photos that only one of the two names rightly, in the first seed and repeat; secondary."
+        + independent,
+    )
 
 
 def per_class_table(comparison: Comparison) -> Table:
@@ -114,7 +152,7 @@ def per_class_table(comparison: Comparison) -> Table:
         "auroc": "AUROC",
         "average_precision": "Average precision",
     }
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for row in ranked_rows(comparison):
         for name in comparison.classes:
             photos, groups = comparison.support[name]
@@ -161,10 +199,10 @@ def subgroups_table(column: str, found: Mapping[str, Subgroups], only: str | Non
     """
     shown = {name: one for name, one in found.items() if only in (None, name)}
     metrics = ("accuracy", "balanced_accuracy", "macro_f1", "brier")
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
             Label(row.value, few=row.photos < FEW),
-            name,
+            *([name] if only is None else []),
             Value(row.photos, "count"),
             Value(row.groups, "count"),
             *(score(row.metrics[metric]) for metric in metrics),
@@ -172,13 +210,14 @@ def subgroups_table(column: str, found: Mapping[str, Subgroups], only: str | Non
         for name, one in shown.items()
         for row in one.rows
     ]
+    few = any(row.photos < FEW for one in shown.values() for row in one.rows)
     gaps = [f"{name}: {text}" if only is None else text for name, one in shown.items() for text in gap_sentences(one)]
     return Table(
         name=f"subgroups_{column}" + ("" if only is None else "_reference"),
         caption=f"By {column}" + ("" if only is None else f", {only}"),
-        columns=(column, "Model", "Photos", "Groups", *(NAMES[metric] for metric in metrics)),
+        columns=(column, *(["Model"] if only is None else []), "Photos", "Groups", *(NAMES[name] for name in metrics)),
         rows=tuple(rows),
-        note=" ".join([*gaps, f"† Fewer than {FEW} photos." if any(cells[0].few for cells in rows) else ""]).strip(),
+        note=" ".join([*gaps, f"† Fewer than {FEW} photos." if few else ""]).strip(),
     )
 
 
@@ -192,8 +231,8 @@ def gap_sentences(found: Subgroups) -> list[str]:
 def intervals_note(comparison: Comparison) -> str:
     """How the intervals were made."""
     return (
-        f"Intervals: {comparison.replicates:,} bootstrap draws of whole groups, stratified by class, bias-corrected and "
-        "accelerated (percentile where that cannot be computed)."
+        f"{_level(comparison)} intervals: {comparison.replicates:,} bootstrap draws of whole groups, stratified by "
+        "class; bias-corrected and accelerated, or percentile where that cannot be computed."
     )
 
 
@@ -205,25 +244,28 @@ def _gap(metric: str, gap: Gap) -> str:
     )
 
 
-def _difference_cells(one: Difference) -> tuple[Label | Value | str, ...]:
-    t = one.corrected_t
+def _ranked_differences(comparison: Comparison) -> list[Difference]:
+    found = {one.name: one for one in comparison.differences}
+    return [found[row.name] for row in ranked_rows(comparison) if row.name in found]
+
+
+def _tests(one: Difference) -> tuple[Label | Value, ...]:
+    t, mcnemar = one.corrected_t, one.mcnemar
     return (
         Label(one.name),
-        score(one.macro_f1, "difference"),
-        Value(one.p, "p"),
-        Value(one.p_holm, "p"),
-        one.verdict,
-        Value(one.detectable),
-        score(Estimate(t.mean if t else None, None, None, None), "difference"),
+        Value(t.mean if t else None, "difference"),
+        Value(t.t if t else None, "size"),
+        Value(t.df if t else None, "count"),
         Value(t.p_holm if t else None, "p"),
-        Value(one.mcnemar.only_model, "count"),
-        Value(one.mcnemar.only_reference, "count"),
-        Value(one.mcnemar.exact_p_holm, "p"),
+        Value(mcnemar.only_model, "count"),
+        Value(mcnemar.only_reference, "count"),
+        Value(mcnemar.exact_p_holm, "p"),
+        Value(mcnemar.corrected_p_holm, "p"),
     )
 
 
 def _name(row: Row, comparison: Comparison) -> Label:
-    return Label(row.name, strong=row.name == comparison.reference)
+    return Label(row.name, "reference" if row.name == comparison.reference else "")
 
 
 def _level(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hcoatnet.report.record import SUBSETS, RunRecord
-from hcoatnet.report.tables import Label, Table
+from hcoatnet.report.tables import Cell, Label, Table
 from hcoatnet.report.words import counted
 
 SUBSET_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -36,7 +36,9 @@ def flow_of(record: RunRecord, tested: int) -> list[Step]:
     same = "no two with the same bytes" if not copies else f"{copies:,} with the same bytes as another, kept together"
     steps = [
         Step(counted(len(manifest), "photo"), f"in the manifest, {same}"),
-        Step(counted(len(photos), "photo"), f"in the split, {left_out:,} left out" if left_out else "in the split, all"),
+        Step(
+            counted(len(photos), "photo"), f"in the split, {left_out:,} left out" if left_out else "in the split, all"
+        ),
         Step(counted(groups, "group"), f"never divided between subsets, {shared}"),
     ]
     return [*steps, Step(counted(tested, "photo"), "tested")]
@@ -50,10 +52,10 @@ def subsets_table(photos: pd.DataFrame, classes: Sequence[str]) -> Table:
 
 def count_table(parts: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Table:
     """Photos (groups) of each class, a column a part."""
-    rows: list[tuple[Label | str, ...]] = [
+    rows: list[tuple[Cell, ...]] = [
         (Label(name), *(_photos_and_groups(part[part["label"] == name]) for part in parts.values())) for name in classes
     ]
-    rows.append((Label("All", strong=True), *(_photos_and_groups(part) for part in parts.values())))
+    rows.append((Label("All"), *(_photos_and_groups(part) for part in parts.values())))
     return Table(
         name="photos",
         caption="Photos (groups) of each class",
@@ -69,7 +71,7 @@ def folds_table(records: Mapping[tuple[int, int], RunRecord], classes: Sequence[
         records: One run for each repeat and fold.
         classes: Names of the classes.
     """
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for (repeat, fold), record in sorted(records.items()):
         parts = {subset: record.photos[record.photos["subset"] == subset] for subset in SUBSETS}
         of_class = parts["test"]["label"].value_counts()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ from matplotlib.lines import Line2D
 from hcoatnet.files import write_bytes
 
 Colour = str | tuple[float, float, float, float]
-Dashes = str | tuple[float, tuple[float, ...]]
+Dashes = Literal["solid"] | tuple[float, tuple[float, ...]]
 
 INK = "#1c2430"
 QUIET = "#5f6b7a"
@@ -76,7 +77,7 @@ def plain_axes(axes: Axes, title: str = "", grid: str = "y") -> None:
 def draw_cells(
     axes: Axes,
     shades: npt.NDArray[np.float64],
-    text: Callable[[int, int], str],
+    texts: Sequence[Sequence[str]],
     bold: Callable[[int, int], bool],
     fontsize: float,
 ) -> None:
@@ -85,8 +86,8 @@ def draw_cells(
     Args:
         axes: Where to draw.
         shades: From 0 (page) to 1 (deep blue), NaN for an empty cell, shape (rows, columns).
-        text: What the cell of a row and column says; 0 and a dash are quiet.
-        bold: Whether it says so in bold.
+        texts: What the cells say, row by row; 0 and a dash are quiet.
+        bold: Whether the cell of a row and column says so in bold.
         fontsize: In points.
     """
     rows, columns = shades.shape
@@ -94,7 +95,7 @@ def draw_cells(
     axes.set_ylim(rows, 0)
     for row in range(rows):
         for column in range(columns):
-            shown = text(row, column)
+            shown = texts[row][column]
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -135,6 +136,8 @@ def longest_line(texts: Sequence[str]) -> int:
 
 def in_lines(name: str, length: int = LINE_LENGTH, lines: int = 2) -> str:
     """A name broken into a few lines; what does not fit is cut with an ellipsis."""
+    if lines == 1:
+        return name if len(name) <= length else f"{name[: length - 1]}…"
     return "\n".join(textwrap.wrap(name, length, max_lines=lines, placeholder="…"))
 
 
@@ -164,11 +167,13 @@ def name_lines(figure: Figure, names: Sequence[str]) -> None:
         text.set_parse_math(False)
 
 
-def panels(count: int, per_row: int, width: float, height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, per_row: int, width: float, height: float, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels of one size, in inches, at most ``per_row`` in a row; axes in reading order."""
     rows, columns = arrange(count, per_row)
     figure = new_figure(width * columns, height * rows)
-    grid = figure.subplots(rows, columns, squeeze=False, **shared).ravel().tolist()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel().tolist()
     for axes in grid[count:]:
         axes.set_visible(False)
     return figure, grid[:count]
@@ -226,13 +231,22 @@ def save_for_print(figure: Figure, stem: Path) -> tuple[Path, Path, Path]:
 
 def svg(figure: Figure) -> bytes:
     """The figure as an SVG file. Text is drawn as outlines, so that it looks the same on every machine."""
+    _settle(figure)
     buffer = BytesIO()
     with _settings_lock, matplotlib.rc_context({"svg.hashsalt": "hcoatnet", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once, so that all formats agree and the later ones need not do it again."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def _pdf(figure: Figure) -> bytes:
+    _settle(figure)
     buffer = BytesIO()
     with _settings_lock, matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
@@ -240,6 +254,7 @@ def _pdf(figure: Figure) -> bytes:
 
 
 def _png(figure: Figure, dpi: float) -> bytes:
+    _settle(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

@@ -11,6 +11,7 @@ from hcoatnet.evaluation.floors import MAJORITY, majority
 from hcoatnet.evaluation.selective import SelectiveResult, selective_out_of_fold
 from hcoatnet.evaluation.subgroups import Subgroups, subgroups
 from hcoatnet.report.ranking import ranked_rows
+from hcoatnet.study.ablation import confident_errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class Examination:
     Attributes:
         arms: By macro F1, the largest first, without the row of the most common class.
         comparison: Of these arms and that row.
+        confident_errors: By row, the share of photos that are wrong with a probability of at least ``CONFIDENT``.
         calibration: By arm.
         selective: By arm.
         conformal: By arm.
@@ -28,6 +30,7 @@ class Examination:
 
     arms: tuple[Arm, ...]
     comparison: Comparison
+    confident_errors: Mapping[str, float]
     calibration: Mapping[str, CalibrationResult]
     selective: Mapping[str, SelectiveResult]
     conformal: Mapping[str, tuple[ConformalResult, ...]]
@@ -60,14 +63,17 @@ def examine(arms: Sequence[Arm], reference: str | None = None, by: Sequence[str]
         EvidenceError: The arms cannot be compared, or there is no such reference or column.
     """
     trained = [arm for arm in arms if arm.name != MAJORITY]
-    comparison = compare([*trained, majority(trained[0])], reference)
+    floor = majority(trained[0])
+    comparison = compare([*trained, floor], reference)
     places = {row.name: place for place, row in enumerate(ranked_rows(comparison))}
     ranked = tuple(sorted(trained, key=lambda arm: places[arm.name]))
+    by_column = {column: {arm.name: subgroups(arm, column) for arm in ranked} for column in by}
     return Examination(
         arms=ranked,
         comparison=comparison,
+        confident_errors={arm.name: confident_errors(arm) for arm in (*ranked, floor)},
         calibration={arm.name: calibrate_out_of_fold(arm) for arm in ranked},
         selective={arm.name: selective_out_of_fold(arm) for arm in ranked},
         conformal={arm.name: conformal_out_of_fold(arm) for arm in ranked},
-        subgroups={column: {arm.name: subgroups(arm, column) for arm in ranked} for column in by},
+        subgroups=by_column,
     )

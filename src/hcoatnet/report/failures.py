@@ -89,7 +89,15 @@ def failures_table(arms: Sequence[Arm]) -> Table:
     return Table(
         name="failures",
         caption=f"The errors that each model is surest of, {LISTED} at most, in the first seed and repeat",
-        columns=("Photo", "Model", "True class", "Named", "Confidence", "Probability of the true class", "Others wrong"),
+        columns=(
+            "Photo",
+            "Model",
+            "True class",
+            "Named",
+            "Confidence",
+            "Probability of the true class",
+            "Others wrong",
+        ),
         rows=tuple(
             (
                 Label(one.path),

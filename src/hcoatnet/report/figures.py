@@ -50,8 +50,8 @@ def confusion_matrix(predictions: Predictions, title: str) -> Figure:
     figure = new_figure(width, height)
     left, right = figure.subplots(1, 2, sharey=True)
     fontsize = 9.5 if len(classes) <= 6 else 8.5
-    draw_cells(left, counts / max(counts.max(), 1), lambda row, column: str(counts[row, column]), eq, fontsize)
-    draw_cells(right, shares, lambda row, column: percent_of_row(shares[row, column]), eq, fontsize)
+    draw_cells(left, counts / max(counts.max(), 1), [[str(n) for n in row] for row in counts], eq, fontsize)
+    draw_cells(right, shares, [[percent_of_row(share) for share in row] for row in shares], eq, fontsize)
     for axes, heading in ((left, "Photos"), (right, "Percent of row")):
         name_columns(axes, names)
         axes.set_title(heading, fontsize=9.5, color=INK, loc="left")

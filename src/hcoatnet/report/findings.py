@@ -75,7 +75,18 @@ def _difference(one: Difference, comparison: Comparison) -> str:
     direction = "higher" if value > 0 else "lower"
     return (
         f"{one.name} is {one.verdict} than {one.reference}: its macro F1 is {abs(value):.3f} {direction} "
-        f"({_difference_interval(one, comparison)}; {_p_holm(one)})."
+        f"({_difference_interval(one, comparison)}; {_p_holm(one)}).{_unsupported(one, comparison)}"
+    )
+
+
+def _unsupported(one: Difference, comparison: Comparison) -> str:
+    """A warning where the test over folds, which allows for other training photos, too, disagrees."""
+    t = one.corrected_t
+    if t is None or (t.p_holm < 1 - comparison.level and t.mean * (one.macro_f1.value or 0.0) > 0):
+        return ""
+    return (
+        " The corrected t test over folds, which allows for other training photos too, does not bear this out "
+        f"(p = {written(t.p_holm, 'p')})."
     )
 
 
@@ -115,5 +126,3 @@ def _level(comparison: Comparison) -> str:
 def _p_holm(one: Difference) -> str:
     text = written(one.p_holm, "p")
     return f"p {text if text.startswith('<') else '= ' + text} after Holm’s correction"
-
-

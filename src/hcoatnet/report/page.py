@@ -14,7 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 import hcoatnet
+from hcoatnet.files import write_text
 from hcoatnet.report import drawing
+from hcoatnet.report.card import Card
+from hcoatnet.report.checklist import Checklist
+from hcoatnet.report.tables import Table, write_tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +30,22 @@ class Picture:
         figure: What is drawn.
         text: The same in words, for who cannot see it.
         caption: What a reader must know to read it.
-        narrow: Whether it is drawn for half of the page's width.
     """
 
     name: str
     figure: Figure
     text: str
     caption: str
-    narrow: bool = False
+
+    @property
+    def width(self) -> int:
+        """Its natural width on a page, in CSS pixels."""
+        return round(96 * self.figure.get_figwidth())
+
+    @property
+    def least_width(self) -> int:
+        """Below this many CSS pixels its words could not be read: the page scrolls it instead."""
+        return min(self.width, 540 if self.width > 480 else 340)
 
     @cached_property
     def source(self) -> str:
@@ -58,3 +70,37 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         drawing.save_for_print(picture.figure, folder / picture.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that a report consists of.
+
+    Attributes:
+        page: The page, as HTML.
+        pictures: Its figures.
+        tables: Its tables, and some that are too long for it.
+        card: The model card.
+        checklist: The reporting checklist.
+    """
+
+    page: str
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+    card: Card
+    checklist: Checklist
+
+
+def write_report_files(report: Report, folder: Path) -> Path:
+    """Write ``report.html``, ``model_card.md``, ``checklist.md``, ``tables/`` and ``figures/``.
+
+    Returns:
+        The page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_pictures(report.pictures, folder / "figures")
+    write_tables(report.tables, folder / "tables")
+    write_text(folder / "model_card.md", report.card.to_markdown())
+    write_text(folder / "checklist.md", report.checklist.to_markdown())
+    write_text(folder / "report.html", report.page)
+    return folder / "report.html"

@@ -55,7 +55,9 @@ def precision_recall_curves(models: Mapping[str, Predictions]) -> Figure:
     The pale line is the share of the class: the precision of naming photos at random.
     """
 
-    def recall_first(is_class: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    def recall_first(
+        is_class: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], ...]:
         precision, recall, _ = precision_recall_curve(is_class, p, drop_intermediate=True)
         return recall, precision
 
@@ -213,5 +215,3 @@ def _name_axes(grid: Sequence[Axes], x: str, y: str) -> None:
             axes.tick_params(labelbottom=True)
         if place.is_first_col():
             axes.set_ylabel(y, fontsize=8.5, color=QUIET)
-
-

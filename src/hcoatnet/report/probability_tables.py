@@ -8,33 +8,43 @@ from hcoatnet.evaluation.calibration import CalibrationResult
 from hcoatnet.evaluation.conformal import ConformalResult
 from hcoatnet.evaluation.selective import COVERAGES, SelectiveResult
 from hcoatnet.report.probability_figures import method_name
-from hcoatnet.report.tables import Label, Table, Value, score
+from hcoatnet.report.tables import Label, Table, Value, calibration_error, score
+from hcoatnet.report.words import whole_percent
 
 
 def calibration_table(results: Mapping[str, CalibrationResult]) -> Table:
-    """Calibration error, log loss and Brier score before and after temperature scaling."""
-    metrics = {"ece": "Calibration error", "log_loss": "Log loss", "brier": "Brier score"}
-    stages = [(metric, stage) for metric in metrics for stage in ("before", "after")]
+    """Temperature, calibration error and log loss before and after temperature scaling."""
     at_bound = [name for name, result in results.items() if result.at_bound]
     note = (
-        "One temperature for each training, fitted on its validation photos and measured on its test photos. It changes "
-        "no answer, only how sure it sounds: above 1 the model was too sure of itself."
+        "One temperature for each training (here the median), fitted on its validation photos and measured on its test "
+        "photos. It changes no answer, only how sure it sounds: above 1 the model was too sure of itself. Chance alone "
+        "makes the calibration error larger than 0; its intervals lie high."
     )
     if at_bound:
         note += f" At its bound, because validation could not tell it, in some trainings of: {', '.join(at_bound)}."
     return Table(
         name="calibration",
         caption="Before and after temperature scaling",
-        columns=("Model", "Temperature", *(f"{metrics[metric]}, {stage}" for metric, stage in stages)),
+        columns=(
+            "Model",
+            "Temperature",
+            "Calibration error, before",
+            "Calibration error, after",
+            "Log loss, before",
+            "Log loss, after",
+        ),
         rows=tuple(
             (
                 Label(name),
-                Value(float(np.median(result.temperatures)), "number"),
-                *(score(getattr(getattr(result, stage), metric)) for metric, stage in stages),
+                Value(float(np.median(result.temperatures)), "size"),
+                calibration_error(result.before.ece),
+                calibration_error(result.after.ece),
+                score(result.before.log_loss),
+                score(result.after.log_loss),
             )
             for name, result in results.items()
         ),
-        note=note + (" Median over trainings." if any(len(one.temperatures) > 1 for one in results.values()) else ""),
+        note=note,
     )
 
 
@@ -54,7 +64,7 @@ def brier_table(results: Mapping[str, CalibrationResult]) -> Table:
             (
                 Label(name),
                 stage,
-                Value(getattr(result, stage).brier.value),
+                score(getattr(result, stage).brier),
                 *(Value(getattr(getattr(result, stage).parts, part)) for part in parts),
             )
             for name, result in results.items()
@@ -87,7 +97,7 @@ def selective_table(results: Mapping[str, SelectiveResult]) -> Table:
     return Table(
         name="selective",
         caption="Accuracy where the model answers only the photos that it is surest of",
-        columns=("Model", *(f"Accuracy at {coverage:.0%} coverage" for coverage in COVERAGES), "AURC"),
+        columns=("Model", *(f"Accuracy at {whole_percent(coverage)} coverage" for coverage in COVERAGES), "AURC"),
         rows=tuple(
             (
                 Label(name),
@@ -112,7 +122,7 @@ def conformal_table(results: Mapping[str, Sequence[ConformalResult]]) -> Table:
                 method_name(one),
                 Value(one.level, "percent"),
                 score(one.measured.overall.coverage, "percent"),
-                score(one.measured.overall.set_size, "number"),
+                score(one.measured.overall.set_size, "size"),
                 Value(one.measured.overall.empty, "percent"),
                 _lowest_class(one),
             )
@@ -139,7 +149,7 @@ def conformal_per_class_table(results: Mapping[str, Sequence[ConformalResult]]) 
                 Value(one.level, "percent"),
                 Value(figures.photos, "count"),
                 score(figures.coverage, "percent"),
-                score(figures.set_size, "number"),
+                score(figures.set_size, "size"),
             )
             for name, found in results.items()
             for one in found
@@ -150,13 +160,13 @@ def conformal_per_class_table(results: Mapping[str, Sequence[ConformalResult]]) 
 
 
 def refusals(results: Mapping[str, Sequence[ConformalResult]]) -> list[str]:
-    """Why prediction sets were refused, each method and level once, from the first model that it happened to."""
-    found: dict[tuple[str, float], str] = {}
-    for name, several in results.items():
+    """Why prediction sets were refused: one reason for each level, overall and by class."""
+    found: dict[tuple[bool, float], str] = {}
+    for several in results.values():
         for one in several:
             if one.refused is not None:
-                found.setdefault((method_name(one), one.level), f"{name}: {one.refused}")
-    return [f"{method} at {level:.0%}. {reason}" for (method, level), reason in found.items()]
+                found.setdefault((one.class_conditional, one.level), one.refused)
+    return list(found.values())
 
 
 def _lowest_class(one: ConformalResult) -> str:

@@ -1,4 +1,4 @@
-"""What the files of finished runs say of how they came about: data, settings, machines, hashes, openings of the test."""
+"""What the files of finished runs say of how they came about: data, settings, machines, openings of the test."""
 
 import json
 from collections import Counter

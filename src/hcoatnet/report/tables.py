@@ -13,7 +13,7 @@ from hcoatnet.evaluation.intervals import Estimate, Interval
 from hcoatnet.files import write_text
 from hcoatnet.report.ranking import interval
 
-Form = Literal["count", "score", "percent", "difference", "p", "number"]
+Form = Literal["count", "score", "percent", "difference", "p", "number", "size"]
 
 UNDEFINED = "–"
 FEW_MARK = "†"
@@ -65,6 +65,8 @@ class Value:
         if self.reach is None:
             return ""
         low, high = (written(end, self.form) for end in (self.reach.low, self.reach.high))
+        if self.form == "percent":
+            return f"{low.removesuffix(f'{HARD_SPACE}%')}–{high}"
         return f"{low} to {high}" if self.form == "difference" else f"{low}–{high}"
 
 
@@ -76,13 +78,11 @@ class Label:
         text: The name.
         small: A plain line about it, for the page only.
         few: Whether it is marked as resting on few photos.
-        strong: Whether it stands out, as the reference does.
     """
 
     text: str
     small: str = ""
     few: bool = False
-    strong: bool = False
 
 
 Cell = Label | Value | str
@@ -162,6 +162,14 @@ def score(estimate: Estimate, form: Form = "score") -> Value:
     return Value(estimate.value, form, interval(estimate))
 
 
+def calibration_error(estimate: Estimate) -> Value:
+    """An expected calibration error as a cell, with its percentile interval.
+
+    Draws have a larger one than the sample, and the correction for that bias overshoots: it can leave the value out.
+    """
+    return Value(estimate.value, "score", estimate.percentile)
+
+
 def plain(cell: Cell) -> str:
     """A cell as one line of text, its interval in brackets."""
     if isinstance(cell, Value):
@@ -179,6 +187,8 @@ def written(value: float | None, form: Form = "score") -> str:
         return f"{value:,.0f}"
     if form == "percent":
         return f"{100 * value:.1f}{HARD_SPACE}%"
+    if form == "size":
+        return f"{value:.2f}".replace("-", MINUS)
     if form == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if form == "difference":

@@ -10,7 +10,7 @@ SIDE = 128
 
 
 def thumbnail(path: Path, side: int = SIDE) -> str | None:
-    """A photo as a small JPEG in a data URI, its longer side ``side`` pixels at most; None where it cannot be opened."""
+    """A photo as a small JPEG in a data URI, at most ``side`` pixels a side; None where it cannot be opened."""
     try:
         photo = open_photo(path)
     except PhotoError:

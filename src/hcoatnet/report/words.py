@@ -17,6 +17,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}{HARD_SPACE}%"
 
 
+def whole_percent(share: float) -> str:
+    """A share as percent without decimals."""
+    return f"{100 * share:.0f}{HARD_SPACE}%"
+
+
 def times(n: int) -> str:
     """``once``, ``twice``, ``7 times``."""
     return {1: "once", 2: "twice"}.get(n, f"{n:,} times")

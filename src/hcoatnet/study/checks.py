@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hcoatnet.config import TrainConfig
+from hcoatnet.config import SYNTHETIC, TrainConfig
 from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.splits import Folds, Split
 from hcoatnet.errors import ConfigError, DataError, RunError
@@ -44,9 +44,13 @@ def load_photos(study: StudyConfig) -> tuple[StudyConfig, Photos]:
     """
     from hcoatnet.data.sources.source import load_data
     from hcoatnet.data.splits import hold_out, read_split
-    from hcoatnet.training.preparation import with_drawn_photos
 
-    config, drawn = with_drawn_photos(_any_config(study))
+    config = _any_config(study)
+    drawn: tuple[str, ...] = ()
+    if config.data == SYNTHETIC:
+        from hcoatnet.training.preparation import with_drawn_photos
+
+        config, drawn = with_drawn_photos(config)
     if config.data is None:
         raise ConfigError(
             "No photos are named. Give --data, or `data:` in the study file, with a manifest made by `hcoatnet data "
@@ -131,7 +135,8 @@ def check_cells(directory: StudyDirectory, tasks: Sequence[Task], photos: Photos
         if asked is not None and cell.config_sha256 != asked.cell.config_sha256 and directory.run(cell).started:
             begun = directory.run(cell).settings()
             place = replace(asked.config, seed=begun.seed, repeat=begun.repeat, fold=begun.fold)
-            raise _changed(directory, cell.cell, place.differences(begun))
+            if differences := place.differences(begun):  # none where only a newer version has further settings
+                raise _changed(directory, cell.cell, differences)
     manifest = photos.manifest.to_csv()
     parsed: dict[str, str] = {}  # the cells' copies are the same bytes, of a file that may have been made by hand
     for task in tasks:

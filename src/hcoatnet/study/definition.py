@@ -198,7 +198,7 @@ def _variant(item: Any, path: Path) -> Variant:
         return Variant(item, {"model": item})
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str) or "model" not in item:
         raise ConfigError(
-            f"{path}: each of `models` must be a model's name, or a mapping such as {{name: mine, model: cnn, lr: 1e-4}}. "
+            f"{path}: each of `models` must be a model, or a mapping such as {{name: mine, model: cnn, lr: 0.1}}. "
             f"Got {item!r}."
         )
     own = {name: value for name, value in item.items() if name != "name"}

@@ -57,6 +57,9 @@ class Display:
 
     def __enter__(self) -> Self:
         finished = sum(state == "finished" for state in self.states.values())
+        if finished == len(self.states):
+            self.say(f"All {finished} cells are finished already; nothing to do.")
+            return self
         if finished:
             self.say(f"{finished} of {len(self.states)} cells are finished already.")
         if self._live is not None:

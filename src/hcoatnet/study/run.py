@@ -1,9 +1,7 @@
 """``hcoatnet study run``: from a definition to a directory of finished runs."""
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +12,6 @@ from rich.console import Console
 from hcoatnet.errors import ConfigError
 from hcoatnet.files import append_line, write_text
 from hcoatnet.interruption import Terminated, sigterm_raises
-from hcoatnet.study.cell import Lifelines, Outcome, plain_settings, run_cell
 from hcoatnet.study.checks import (
     check_cells,
     check_folder,
@@ -35,10 +32,7 @@ from hcoatnet.study.plan import (
     tasks_of,
     write_plan,
 )
-
-Started = Callable[[Task], None]
-Runner = Callable[[Sequence[Task], Started], AbstractContextManager[Iterator[Outcome]]]
-"""Runs cells and yields how each ended, in the order in which they end; leaving its context stops those that run."""
+from hcoatnet.study.runner import LocalRunner, Runner
 
 
 @dataclass(frozen=True)
@@ -91,17 +85,23 @@ def run_study(
         known = {cell.cell for cell in directory.plan()}
         tasks = [task for task in tasks if task.cell.cell in known]
     check_cells(directory, tasks, photos)
+    runner: Runner = LocalRunner(jobs)
     waiting = [task for task in shard_of(tasks, part) if not task.run.finished]
     if waiting:
         check_test_ledger(study)
         check_models(study, photos)
         if cluster is None:
             check_machine(study)
+        else:
+            runner = _on_cluster(cluster, directory)
     _store(directory, study, tasks)
     for note in photos.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    runner = _local(jobs) if cluster is None else _on_cluster(cluster, directory)
-    return StudyResult(directory, _run_all(directory, shard_of(tasks, part), waiting, runner, jobs, console))
+    failed: dict[str, str] = {}
+    with Display(console, shard_of(tasks, part), runner.jobs) as display:
+        if waiting:
+            failed = _run_all(directory, waiting, runner, display)
+    return StudyResult(directory, failed)
 
 
 def _store(directory: StudyDirectory, study: StudyConfig, tasks: Sequence[Task]) -> None:
@@ -118,32 +118,24 @@ def _store(directory: StudyDirectory, study: StudyConfig, tasks: Sequence[Task])
             write_plan(directory, plan)
 
 
-def _run_all(
-    directory: StudyDirectory,
-    tasks: Sequence[Task],
-    waiting: Sequence[Task],
-    runner: Runner,
-    jobs: int,
-    console: Console,
-) -> dict[str, str]:
+def _run_all(directory: StudyDirectory, tasks: Sequence[Task], runner: Runner, display: Display) -> dict[str, str]:
+    """Train ``tasks``, whatever becomes of each; gives the last error line of those that failed."""
     failed: dict[str, str] = {}
-    if not waiting:
-        return failed
-    with sigterm_raises(), Display(console, tasks, jobs) as display:
 
-        def started(task: Task) -> None:
-            record(directory, task.cell.cell, "resumed" if task.run.started else "started")
-            display.started(task.cell.cell)
+    def started(task: Task) -> None:
+        record(directory, task.cell.cell, "resumed" if task.run.started else "started")
+        display.started(task.cell.cell)
 
+    with sigterm_raises():
         try:
-            with runner(waiting, started) as outcomes:
+            with runner.running(tasks, started) as outcomes:
                 for outcome in outcomes:
                     record(directory, outcome.cell, outcome.state, outcome.seconds, outcome.message)
                     display.ended(outcome)
                     if outcome.state == "failed":
                         failed[outcome.cell] = outcome.message
         except (KeyboardInterrupt, Terminated):
-            for task in waiting:
+            for task in tasks:
                 if task.cell.cell in display.running():
                     record(directory, task.cell.cell, "finished" if task.run.finished else "interrupted")
             display.say(f"Interrupted. Continue with: hcoatnet study run --out {directory.path}")
@@ -161,39 +153,7 @@ def record(directory: StudyDirectory, cell: str, event: str, seconds: float | No
     append_line(directory.events_file, json.dumps(line, ensure_ascii=False))
 
 
-def threads_per_cell(jobs: int) -> int:
-    """Cores of this machine shared by ``jobs`` cells, and no more than OMP_NUM_THREADS asks for."""
-    import joblib
-
-    share = max(1, int(joblib.cpu_count()) // jobs)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(asked)) if asked.isdigit() and int(asked) > 0 else share
-
-
-def _local(jobs: int) -> Runner:
-    import joblib
-
-    @contextmanager
-    def run(tasks: Sequence[Task], started: Started) -> Iterator[Iterator[Outcome]]:
-        lifelines, threads, here = Lifelines(), threads_per_cell(jobs), Path.cwd()
-
-        def train(task: Task) -> Outcome:
-            if lifelines.stopped:
-                return Outcome(task.cell.cell, "interrupted", 0.0, "")
-            started(task)
-            return run_cell(task.cell.cell, plain_settings(task.config), here, threads, lifelines)
-
-        pool = joblib.Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered", batch_size=1)
-        outcomes = pool(joblib.delayed(train)(task) for task in tasks)
-        try:
-            yield outcomes
-        finally:
-            lifelines.stop()
-
-    return run
-
-
 def _on_cluster(address: str, directory: StudyDirectory) -> Runner:
-    from hcoatnet.study.cluster import cluster_runner
+    from hcoatnet.study.cluster import ClusterRunner
 
-    return cluster_runner(address, directory)
+    return ClusterRunner(address, directory)
