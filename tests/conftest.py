@@ -8,6 +8,7 @@ os.environ["COLUMNS"] = "200"
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +110,10 @@ class InProcess:
         from hcoatnet.training.run import train
 
         started(task)
-        with open(os.devnull, "w") as nowhere:
-            try:
-                train(task.config, Console(file=nowhere))
-            except HCoAtNetError as error:
-                return Outcome(task.cell.cell, "failed", 1.0, str(error))
+        try:
+            train(task.config, Console(file=StringIO()))
+        except HCoAtNetError as error:
+            return Outcome(task.cell.cell, "failed", 1.0, str(error))
         return Outcome(task.cell.cell, "finished", 1.0, "")
 
 

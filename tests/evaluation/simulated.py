@@ -12,7 +12,7 @@ SHARES = (0.35, 0.25, 0.2, 0.12, 0.08)
 def labelled(labels, logits, groups=None, prefix="", classes=None) -> Predictions:
     """A table of photos with these labels, logits and groups (each photo its own by default)."""
     classes = classes or tuple("abcdefghij"[: np.shape(logits)[1]])
-    paths = [f"{prefix}{number:05d}.jpg" for number in range(len(labels))]
+    paths = [f"{number:05d}{prefix}.jpg" for number in range(len(labels))]  # folds interleave when sorted
     photos = pd.DataFrame(
         {
             "path": paths,

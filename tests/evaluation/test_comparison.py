@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from simulated_arms import CLASSES, answer, draw_photos, make_arm
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
@@ -15,7 +13,7 @@ from hcoatnet.errors import EvidenceError, PredictionsError
 from hcoatnet.evaluation.comparison import METRICS, PER_CLASS, Comparison, compare
 from hcoatnet.evaluation.evidence import Arm, Cell
 from hcoatnet.evaluation.floors import majority
-from hcoatnet.evaluation.intervals import wilson
+from hcoatnet.evaluation.intervals import Estimate, wilson
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, build_predictions
 
@@ -182,7 +180,7 @@ class TestDifferences:
 
     def test_a_verdict_needs_the_corrected_p(self) -> None:
         photos = draw_photos(90, seed=11)
-        arms = [make_arm(photos, "reference", 1.5, noise=1), make_arm(photos, "other", 1.1, noise=3)]
+        arms = [make_arm(photos, "reference", 1.5, noise=1), make_arm(photos, "other", 0.9, noise=4)]
         twins = [replace(arms[0], name=f"twin {number}") for number in range(8)]
         alone, crowd = compare(arms, replicates=DRAWS), compare([*arms, *twins], "reference", replicates=DRAWS)
         one, of_many = alone.differences[0], difference_of(crowd, "other")
@@ -230,8 +228,7 @@ class TestReference:
 
 
 class TestInvariances:
-    @settings(max_examples=8, deadline=None)
-    @given(seed=st.integers(0, 1000))
+    @pytest.mark.parametrize("seed", range(5))
     def test_names_of_classes_and_groups_and_the_order_of_rows(self, seed: int) -> None:
         photos = draw_photos(30, seed)
         rng = np.random.default_rng(seed)
@@ -253,20 +250,24 @@ class TestInvariances:
         before, after = compare(arms, replicates=100), compare([rename_arm(arm) for arm in arms], replicates=100)
         for one, other in zip(before.rows, after.rows, strict=True):
             for name in METRICS:
-                assert _figures(other.metrics[name]) == _figures(one.metrics[name]), name
+                assert _figures(other.metrics[name]) == close(one.metrics[name]), name
             for name in CLASSES:
                 for metric in PER_CLASS:
                     mine, theirs = one.per_class[name][metric], other.per_class[f"new {name}"][metric]
-                    assert _figures(theirs) == _figures(mine), (name, metric)
-        assert _figures(after.differences[0].macro_f1) == _figures(before.differences[0].macro_f1)
+                    assert _figures(theirs) == close(mine), (name, metric)
+        assert _figures(after.differences[0].macro_f1) == close(before.differences[0].macro_f1)
         assert after.differences[0].p == before.differences[0].p
 
 
-def _figures(estimate) -> object:
+def _figures(estimate: Estimate) -> list[float]:
     parts = [estimate.value, estimate.standard_error]
     for interval in (estimate.percentile, estimate.bca):
         parts += [None, None] if interval is None else [interval.low, interval.high]
-    return pytest.approx([np.nan if part is None else part for part in parts], rel=1e-6, abs=1e-9, nan_ok=True)
+    return [np.nan if part is None else part for part in parts]
+
+
+def close(estimate: Estimate) -> object:
+    return pytest.approx(_figures(estimate), rel=1e-6, abs=1e-9, nan_ok=True)
 
 
 class TestRefusals:
@@ -276,7 +277,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("numbers", [{"replicates": 99}, {"level": 1.0}, {"level": 0.4}])
     def test_numbers_out_of_range(self, arms, numbers) -> None:
-        with pytest.raises(EvidenceError, match="at least 100 draws and a level from 0.5 up to 1"):
+        with pytest.raises(EvidenceError, match=r"at least 100 draws and a level from 0\.5 up to 1"):
             compare(arms, **numbers)
 
     def test_a_class_without_test_photos(self) -> None:

@@ -240,7 +240,9 @@ class TestSets:
             sets = prediction_sets(probabilities[new], thresholds)
             covered.append(sets[np.arange(new.sum()), labels[new]].mean())
         error = np.std(covered) / np.sqrt(len(covered))
-        assert 0.9 - 3 * error < np.mean(covered) < 0.9 + 1 / 41 + 3 * error
+        assert 0.9 - 3 * error < np.mean(covered)
+        # APS always holds the most probable class, which alone is right more often than 90 % here.
+        assert method == "aps" or np.mean(covered) < 0.9 + 1 / 41 + 3 * error
 
 
 class TestGuard:

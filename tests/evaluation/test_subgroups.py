@@ -169,14 +169,15 @@ class TestGaps:
         assert (found.accuracy_gap, found.balanced_accuracy_gap) == (None, None)
 
     def test_a_real_gap_is_found_and_an_idle_one_is_not(self) -> None:
-        arm = make_arm(PHOTOS, columns={"idle": SEX})
+        arm = make_arm(PHOTOS)
         table = arm.replicates[0].predictions
         right = pd.Series(table.predicted == table.labels).groupby(table.groups).transform("mean").to_numpy()
         told = dict(zip(table.table["path"], np.where(right > 0.7, "easy", "hard"), strict=True))
         found = by([told[path] for path in PHOTOS["path"]], permutations=499)
         assert found.accuracy_gap.p == found.balanced_accuracy_gap.p == 1 / 500
         assert (found.accuracy_gap.best, found.accuracy_gap.worst) == ("easy", "hard")
-        assert by(SEX, permutations=499).accuracy_gap.p > 0.05
+        idle = np.random.default_rng(1).integers(0, 3, 120)[NUMBER]
+        assert by(idle, permutations=499).accuracy_gap.p > 0.05
 
     def test_a_gap_that_the_classes_explain_is_not_found(self) -> None:
         # Every class lies nearly whole in one value: accuracies differ as the classes do.
@@ -221,16 +222,20 @@ class TestPermutation:
             assert (found.size, found.best, found.worst) == (pytest.approx(2 / 3), 0, 1)
             assert found.p == pytest.approx(exact, abs=0.01)
 
-    def test_values_of_a_group_move_together(self) -> None:
-        # Two groups of two photos: either nothing moves or they swap, so half of the permutations keep the gap.
-        outcome = Outcome(np.array([1.0, 0, 1, 1]), np.zeros(4, dtype=int), np.array([0, 1, 1, 1]), 2, (0, 1))
-        found = permute_gaps(outcome, [np.array([[0, 1], [2, 3]])], 999, 0)[0]
-        assert found.size == pytest.approx(1 / 3)
-        # Swapped: photo 2 alone has the value 0, and the gap is the same.
-        assert found.p == 1
-        together = Outcome(np.array([1.0, 0, 1, 1]), np.zeros(4, dtype=int), np.array([0, 0, 1, 1]), 2, (0, 1))
-        assert permute_gaps(together, [np.array([[0, 1], [2, 3]])], 99, 0)[0].p == 1
-        assert permute_gaps(together, [np.arange(4)[:, None]], 999, 0)[0].size == 0.5
+    @pytest.mark.parametrize(
+        ("right", "values", "p"),
+        [
+            # Two groups of two photos: they swap or they do not. Swapped, the gap is again 1.
+            ([1, 1, 0, 0], [0, 0, 1, 1], 1.0),
+            # Swapped, the third photo alone has the value 0, and the gap falls from 1 to 1/3.
+            ([1, 0, 0, 0], [0, 1, 1, 1], 0.5),
+        ],
+    )
+    def test_values_of_a_group_move_together(self, right: list[int], values: list[int], p: float) -> None:
+        outcome = Outcome(np.array(right, dtype=float), np.zeros(4, dtype=int), np.array(values), 2, (0, 1))
+        for found in permute_gaps(outcome, [np.array([[0, 1], [2, 3]])], 2000, 0):
+            assert found.size == 1
+            assert found.p == pytest.approx(p, abs=0.04)
 
     @settings(max_examples=20, deadline=None)
     @given(seed=st.integers(0, 1000))
@@ -242,16 +247,16 @@ class TestPermutation:
     def test_p_is_uniform_when_the_values_mean_nothing(self) -> None:
         rng = np.random.default_rng(0)
         found = []
-        for _ in range(300):
+        for _ in range(200):
             table = _random_answers(rng)
             groups = find_groups(table)
             values = rng.integers(0, 2, int(groups.of_photo.max()) + 1)[groups.of_photo]
             outcome = Outcome((table.predicted == table.labels).astype(float), table.labels, values, 2, (0, 1))
             found.append([gap.p for gap in permute_gaps(outcome, exchangeable_groups(groups, table), 99, 0)])
         share = (np.array(found) <= 0.1).mean(axis=0)
-        # 0.1 ± three standard errors; ties make it a little smaller.
-        assert (share < 0.152).all()
-        assert (share > 0.04).all()
+        # 0.1 + three standard errors; ties make it a little smaller.
+        assert (share < 0.164).all()
+        assert (share > 0.03).all()
 
 
 def _random_answers(rng: np.random.Generator) -> Predictions:

@@ -20,7 +20,9 @@ PATIENCE = 240
 
 
 def settings(manifest, out, **more):
-    return plain_settings(resolve_config({**TINY, "model": "cnn", "data": manifest, "out": out, "resume": "auto", **more}))
+    return plain_settings(
+        resolve_config({**TINY, "model": "cnn", "data": manifest, "out": out, "resume": "auto", **more})
+    )
 
 
 def wait_until(condition):

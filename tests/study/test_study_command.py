@@ -80,7 +80,12 @@ def test_finished_cells_are_skipped_and_a_grown_plan_keeps_them(study, hcoatnet,
     copy = tmp_path / "study"
     shutil.copytree(study, copy)
     relocated = ["--data", yaml.safe_load((study / "study.yaml").read_text())["data"]]
-    relocated = ["--data", study / relocated[1], "--split", study / yaml.safe_load((study / "study.yaml").read_text())["split"]]
+    relocated = [
+        "--data",
+        study / relocated[1],
+        "--split",
+        study / yaml.safe_load((study / "study.yaml").read_text())["split"],
+    ]
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.*") if path.name != ".lock"}
     code, printed = hcoatnet("study", "run", "--out", copy, *relocated)
     assert (code, "All 12 cells are finished already" in printed) == (0, True), printed
@@ -131,7 +136,12 @@ def test_a_cell_that_fails_fails_alone(small, hcoatnet, in_process, tmp_path):
     code, printed = hcoatnet("study", "status", out)
     assert code == 0
     assert "2 cells: 1 finished, 1 failed" in printed
-    assert [row["event"] for row in read_json_lines(out / "cells.jsonl")] == ["started", "failed", "started", "finished"]
+    assert [row["event"] for row in read_json_lines(out / "cells.jsonl")] == [
+        "started",
+        "failed",
+        "started",
+        "finished",
+    ]
 
 
 def test_shards_share_the_cells_and_one_plan(small, hcoatnet, in_process, tmp_path):
@@ -139,8 +149,7 @@ def test_shards_share_the_cells_and_one_plan(small, hcoatnet, in_process, tmp_pa
     assert hcoatnet("study", "run", *small, "--out", out, "--shard", "2/2")[0] == 0
     assert [path.name for path in (out / "runs").iterdir()] == ["cnn-scratch-s42-r0-f1"]
     assert len(plan(out)) == 3
-    code, printed = hcoatnet("study", "status", out)
-    assert "3 cells: 1 finished, 2 waiting" in printed
+    assert "3 cells: 1 finished, 2 waiting" in hcoatnet("study", "status", out)[1]
     assert hcoatnet("study", "run", "--out", out, "--shard", "1/2")[0] == 0
     assert "3 cells: 3 finished" in hcoatnet("study", "status", out)[1]
 
@@ -192,7 +201,9 @@ def test_a_study_needs_photos_a_fitting_split_and_a_place(manifest_file, folds_f
 
 def test_dask_that_is_not_installed_is_said(small, hcoatnet, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    check(hcoatnet("study", "run", *small, "--out", tmp_path / "s", "--cluster", "x"), "pip install 'hcoatnet[cluster]'")
+    check(
+        hcoatnet("study", "run", *small, "--out", tmp_path / "s", "--cluster", "x"), "pip install 'hcoatnet[cluster]'"
+    )
 
 
 @pytest.mark.slow
@@ -200,7 +211,20 @@ def test_dask_that_is_not_installed_is_said(small, hcoatnet, tmp_path, monkeypat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_study_stops_its_cells_and_continues(small, hcoatnet, tmp_path, number, code):
     out = tmp_path / "s"
-    tokens = ["study", "run", *small, "--folds", "0,1", "--epochs", "60", "--no-evaluate-test", "--out", out, "--jobs", "2"]
+    tokens = [
+        "study",
+        "run",
+        *small,
+        "--folds",
+        "0,1",
+        "--epochs",
+        "60",
+        "--no-evaluate-test",
+        "--out",
+        out,
+        "--jobs",
+        "2",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "hcoatnet", *map(str, tokens)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

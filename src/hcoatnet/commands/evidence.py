@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CELLS_FAILED = 1
 """Exit code of a study in which cells failed; 2 is a mistake of the user, found before any cell started."""
 
-Items = Annotated[list[str] | None, Parameter(negative_iterable=(), consume_multiple=False, show_default=False)]
+Items = Annotated[list[str] | None, Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 
 study_app = App(name="study", help="Train many models under one definition, and see how far that is.")
 
@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Train models × inits × seeds × folds, each cell in a process of its own; run it again to continue.
 
-    Lists are separated by commas, or the flag is repeated. Finished cells are skipped, others resumed. Without --config
+    Lists are separated by commas or blanks. Finished cells are skipped, others resumed. Without --config
     a study that was begun in --out is continued, or grown where --models, --inits, --seeds, --repeats or --folds say
     so. Exit code 1: cells failed, and are listed; 2: a mistake, found before any cell started.
 

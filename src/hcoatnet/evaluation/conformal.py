@@ -221,7 +221,8 @@ def prediction_sets(probabilities: Floats, thresholds: Thresholds) -> Sets:
         sets: Sets = lac_scores(probabilities) <= values
         return sets
     sets = aps_scores(probabilities) <= values
-    return sets | (probabilities == probabilities.max(axis=1, keepdims=True))
+    sets |= probabilities == probabilities.max(axis=1, keepdims=True)
+    return sets
 
 
 def coverage(sets: Sequence[Sets], predictions: Predictions, resampling: Resampling, level: float = 0.95) -> Coverage:

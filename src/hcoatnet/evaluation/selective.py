@@ -206,8 +206,8 @@ def abstain_threshold(
         raise EvidenceError(f"An error rate is above 0 and below 1, such as 0.05. Got {error_rate} instead.")
     confidence, wrong = _answers(predictions.labels, predictions.probabilities)
     levels, block = np.unique(-confidence, return_inverse=True)
-    errors = np.cumsum(np.bincount(block, weights=wrong))
-    answered = np.cumsum(np.bincount(block))
+    errors: Floats = np.cumsum(np.bincount(block, weights=wrong), dtype=np.float64)
+    answered: Integers = np.cumsum(np.bincount(block), dtype=np.int64)
     resampling = resample(predictions, draws, seed)
     least_groups = math.ceil(1 / error_rate - ROUNDING)
     enough = _groups_answered(block, resampling.groups.of_photo) >= least_groups

@@ -211,22 +211,9 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
         The two paths, PNG first.
     """
     png_file, svg_file = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg"))
-    write_bytes(png_file, _png(figure, min(PNG_DPI, PNG_WIDTH / figure.get_figwidth())))
+    write_bytes(png_file, png(figure, min(PNG_DPI, PNG_WIDTH / figure.get_figwidth())))
     write_bytes(svg_file, svg(figure))
     return png_file, svg_file
-
-
-def save_for_print(figure: Figure, stem: Path) -> tuple[Path, Path, Path]:
-    """Write ``<stem>.png`` with 300 dots an inch, ``<stem>.svg`` and ``<stem>.pdf``, without a date in any of them.
-
-    Returns:
-        The three paths, in this order.
-    """
-    png_file, svg_file, pdf_file = (stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg", ".pdf"))
-    write_bytes(png_file, _png(figure, PRINT_DPI))
-    write_bytes(svg_file, svg(figure))
-    write_bytes(pdf_file, _pdf(figure))
-    return png_file, svg_file, pdf_file
 
 
 def svg(figure: Figure) -> bytes:
@@ -238,14 +225,8 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _settle(figure: Figure) -> None:
-    """Lay the figure out once, so that all formats agree and the later ones need not do it again."""
-    if figure.get_layout_engine() is not None:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-
-
-def _pdf(figure: Figure) -> bytes:
+def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file with embedded TrueType fonts and without a date."""
     _settle(figure)
     buffer = BytesIO()
     with _settings_lock, matplotlib.rc_context({"pdf.fonttype": 42}):
@@ -253,8 +234,16 @@ def _pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _png(figure: Figure, dpi: float) -> bytes:
+def png(figure: Figure, dpi: float = PRINT_DPI) -> bytes:
+    """The figure as a PNG file, by default with 300 dots an inch."""
     _settle(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once, so that all formats agree and the later ones need not do it again."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")

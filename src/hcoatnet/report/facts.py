@@ -10,7 +10,7 @@ from hcoatnet.evaluation.intervals import Estimate
 from hcoatnet.evaluation.ledger import Openings
 from hcoatnet.report.comparison_tables import NAMES, gap_sentences
 from hcoatnet.report.examination import Examination
-from hcoatnet.report.findings import INITS, design
+from hcoatnet.report.findings import design, init_words
 from hcoatnet.report.ranking import ranked_rows
 from hcoatnet.report.record import RunRecord, environments_of, varying_settings
 from hcoatnet.report.tables import score, written
@@ -118,7 +118,7 @@ def _model_facts(subject: Subject) -> dict[str, Fact]:
     used = [f"{name} {common[name]}" for name in AUGMENTATION if common.get(name, "0.0") not in ("0.0", "false")]
     return {
         "models": Fact("; ".join(f"{name}, {n:,} parameters" for name, n in parameters.items()), "metrics.json"),
-        "init": Fact(listed([INITS.get(name, name) for name in inits]), "config.yaml"),
+        "init": Fact(listed([init_words(init) for init in inits]), "config.yaml"),
         "settings": Fact(
             f"{len(common)} settings shared by all"
             + (f"; {listed(list(varying))} differ between rows" if varying and len(recipes) > 1 else ""),

@@ -10,6 +10,11 @@ from hcoatnet.report.words import HARD_SPACE, counted, listed
 INITS = {"scratch": "from scratch", "pretrained": "from pretrained weights", "none": "without training"}
 
 
+def init_words(init: str) -> str:
+    """``scratch``, ``pretrained`` or ``pretrained:FILE`` in words."""
+    return INITS.get(init.partition(":")[0], init)
+
+
 def design(comparison: Comparison, arm: Arm) -> str:
     """What was trained and tested, in one sentence.
 
@@ -25,7 +30,7 @@ def design(comparison: Comparison, arm: Arm) -> str:
     split = once if len(arm.places) == 1 else crossed + (f", repeated {repeats} times" if repeats > 1 else "")
     seeds = "one seed" if len(arm.seeds) == 1 else f"{len(arm.seeds)} seeds"
     was = "was" if models == 1 else "were"
-    return f"{counted(models, 'model')} {was} trained {INITS[comparison.init]} {split}, with {seeds}."
+    return f"{counted(models, 'model')} {was} trained {init_words(comparison.init)} {split}, with {seeds}."
 
 
 def summary(comparison: Comparison, arm: Arm) -> str:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 import hcoatnet
-from hcoatnet.files import write_text
+from hcoatnet.files import write_bytes, write_text
 from hcoatnet.report import drawing
 from hcoatnet.report.card import Card
 from hcoatnet.report.checklist import Checklist
@@ -48,9 +48,14 @@ class Picture:
         return min(self.width, 540 if self.width > 480 else 340)
 
     @cached_property
+    def svg(self) -> bytes:
+        """The figure as an SVG file."""
+        return drawing.svg(self.figure)
+
+    @property
     def source(self) -> str:
         """An image element's source. As an image, an SVG keeps its ids to itself."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(drawing.svg(self.figure)).decode()}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -69,7 +74,9 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
     """Write each picture as ``<name>.png``, ``<name>.svg`` and ``<name>.pdf``."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        drawing.save_for_print(picture.figure, folder / picture.name)
+        write_bytes(folder / f"{picture.name}.svg", picture.svg)
+        write_bytes(folder / f"{picture.name}.png", drawing.png(picture.figure))
+        write_bytes(folder / f"{picture.name}.pdf", drawing.pdf(picture.figure))
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from hcoatnet.report.comparison_tables import (
 from hcoatnet.report.data_tables import count_table, flow_of, folds_table
 from hcoatnet.report.examination import Examination, examine
 from hcoatnet.report.facts import Subject, facts_of
-from hcoatnet.report.findings import INITS, can_be_said, cannot_be_said, summary
+from hcoatnet.report.findings import can_be_said, cannot_be_said, init_words, summary
 from hcoatnet.report.html import all_synthetic
 from hcoatnet.report.page import Picture, Report, render
 from hcoatnet.report.probability_section import Section, probability_section
@@ -78,7 +78,7 @@ def study_report(folder: Path, arms: Sequence[Arm], reference: str | None = None
     if several:
         inits = [one.comparison.init for one in examinations]
         sections = [
-            section.with_suffix(init, f"Models trained {INITS[init]}")
+            section.with_suffix(init, f"Models trained {init_words(init)}")
             for section, init in zip(sections, inits, strict=True)
         ]
     openings = openings_of(runs)

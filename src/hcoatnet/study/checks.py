@@ -84,17 +84,16 @@ def check_folder(directory: StudyDirectory) -> None:
         )
 
 
-def check_models(study: StudyConfig, photos: Photos) -> None:
-    """Build every row's model once, with its weights where it starts from some.
+def check_models(tasks: Sequence[Task], photos: Photos) -> None:
+    """Build the model of every arm once, with its weights where it starts from some.
 
     Raises:
         ModelError: An unknown model, an option or image size that it does not take, or weights that do not fit.
     """
     from hcoatnet.training.run import build_model
 
-    for variant in study.variants:
-        for init in study.inits_of(variant):
-            build_model(study.train_config(variant, init), len(photos.manifest.classes))
+    for task in {task.cell.arm: task for task in tasks}.values():
+        build_model(task.config, len(photos.manifest.classes))
 
 
 def check_machine(study: StudyConfig) -> None:

@@ -94,21 +94,25 @@ class ClusterRunner:
             self.client.close()
 
     def _check_workers(self) -> None:
-        plan = str(self.directory.plan_file.resolve())
-        try:
-            answers: Mapping[str, tuple[str, bool]] = self.client.run(_inspect, plan)
-        except ImportError as error:
-            raise ConfigError(f"hcoatnet cannot be imported on the cluster's workers: {error}.") from error
-        for worker, (version, sees_plan) in answers.items():
+        plan = self.directory.plan_file.resolve()
+        for worker, (version, sees_plan) in self._answers(str(plan)).items():
             if version != __version__:
                 raise ConfigError(
-                    f"The worker {worker} has hcoatnet {version}, this is {__version__}. Install the same."
+                    f"The worker {worker} has hcoatnet {version}, this is {__version__}. Install the same on both."
                 )
             if not sees_plan:
                 raise ConfigError(
                     f"The worker {worker} does not see {plan}. The cells of a study read and write the same files: "
                     "put study and photos on a file system that all workers share under the same path."
                 )
+
+    def _answers(self, plan: str) -> Mapping[str, tuple[str, bool]]:
+        """Of each worker: its version of this package, and whether it sees the plan."""
+        try:
+            answers: Mapping[str, tuple[str, bool]] = self.client.run(_inspect, plan)
+        except ImportError as error:
+            raise ConfigError(f"hcoatnet cannot be imported on the cluster's workers: {error}.") from error
+        return answers
 
 
 def _outcome(future: Any, name: str) -> Outcome:

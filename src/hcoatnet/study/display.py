@@ -57,6 +57,9 @@ class Display:
 
     def __enter__(self) -> Self:
         finished = sum(state == "finished" for state in self.states.values())
+        if not self.states:
+            self.say("This part of the study has no cells; nothing to do.")
+            return self
         if finished == len(self.states):
             self.say(f"All {finished} cells are finished already; nothing to do.")
             return self

@@ -89,7 +89,7 @@ def run_study(
     waiting = [task for task in shard_of(tasks, part) if not task.run.finished]
     if waiting:
         check_test_ledger(study)
-        check_models(study, photos)
+        check_models(waiting, photos)
         if cluster is None:
             check_machine(study)
         else:

@@ -116,7 +116,7 @@ class RunDirectory:
     @property
     def busy(self) -> bool:
         """Whether a process is at work in the directory now."""
-        if not self.path.is_dir():
+        if not (self.path / LOCK_NAME).exists():
             return False
         from filelock import FileLock, Timeout
 

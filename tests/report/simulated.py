@@ -3,12 +3,12 @@
 import json
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import yaml
 from PIL import Image
 
@@ -191,16 +191,11 @@ def draw_photos(folder: Path, photos: pd.DataFrame) -> None:
         Image.new("RGB", (48, 48), ((37 * number) % 256, 120, 150)).save(folder / path)
 
 
-@pytest.fixture(scope="session")
-def simulated_photos() -> pd.DataFrame:
-    return simulate_photos()
-
-
-@pytest.fixture(scope="session")
-def arms(simulated_photos: pd.DataFrame) -> list[Arm]:
-    """A strong, a middling and a weak model, three folds and two seeds each."""
+@cache
+def three_arms() -> list[Arm]:
+    """A strong, a middling and a weak model of one set of photos, three folds and two seeds each."""
     strengths = {"alpha": 2.0, "beta_b": 1.6, "gamma": 0.3}
-    return [simulate_arm(name, simulated_photos, strength, seeds=(1, 2)) for name, strength in strengths.items()]
+    return [simulate_arm(name, simulate_photos(), strength, seeds=(1, 2)) for name, strength in strengths.items()]
 
 
 def _history(cell: Cell) -> list[str]:
