@@ -5,10 +5,12 @@
 Seven models answer 1,000 photos of six classes (groups of one to four photos); every metric and every metric of a class
 gets its intervals from 2,000 draws, with the jackknife for BCa, the tests against the reference and all. The plain loop
 computes the same metrics of one model with ``sample_weight`` on a few draws; its time for all models, draws and
-left-out groups is extrapolated, as each costs the same.
+left-out groups is extrapolated, as each costs the same. On a busy machine the clock says little: read the processor
+seconds, and the load average beside them.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,8 @@ def main() -> None:
         "draws": arguments.draws,
         "compare_seconds": round(ours[0], 2),
         "compare_processor_seconds": round(ours[1], 2),
+        "load_average": round(os.getloadavg()[0], 1),
+        "cores": os.cpu_count(),
         "plain_loop_measured_draws_of_one_model": arguments.plain_draws,
         "plain_loop_measured_processor_seconds": round(loop[1], 2),
         "plain_loop_extrapolated_processor_seconds": round(loop[1] * times),

@@ -1,6 +1,8 @@
 """What tests ask of a page."""
 
+import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,4 +57,29 @@ class Page(HTMLParser):
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without drawings, for tests that look at words only: drawing takes most of a page's time."""
-    monkeypatch.setattr("hcoatnet.report.page.drawing.svg", lambda figure: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    for form in ("svg", "pdf", "png"):
+        monkeypatch.setattr(f"hcoatnet.report.page.drawing.{form}", lambda figure, name=form: name.encode())
+
+
+def check_structure(page: Page) -> None:
+    """What holds for every page: well formed, self-contained, readable by a screen reader and from the keyboard."""
+    assert not page.open
+    assert page.all("html") == [{"lang": "en"}]
+    assert not [tag for tag, _ in page.elements if tag in {"script", "link", "iframe", "object"}]
+    assert not re.search(r"https?://|url\(|@import", page.source)
+    assert all(link["href"].startswith("#") for link in page.all("a"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = {a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a}
+    references |= {link["href"].removeprefix("#") for link in page.all("a")}
+    assert references <= set(ids)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    for image in page.all("img"):
+        assert re.match(r"data:image/(svg\+xml|jpeg);base64,", image["src"])
+        assert len(image["alt"]) > 20
+    tables = [tag for tag, _ in page.elements if tag in {"table", "caption"}]
+    assert tables == ["table", "caption"] * (len(tables) // 2)
+    assert all(region["tabindex"] == "0" for _, region in page.elements if region.get("role") == "region")

@@ -1,10 +1,10 @@
 """Reports: ``report``."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from hcoatnet.commands.evidence import Items
 from hcoatnet.terminal import say
 
 
@@ -12,7 +12,7 @@ def report(
     folder: Path,
     *,
     reference: str | None = None,
-    by: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
+    by: Items = None,
     out: Path | None = None,
 ) -> None:
     """Write the report of a run or study: one HTML page, its tables and figures, a model card and a checklist.
@@ -20,12 +20,13 @@ def report(
     Args:
         folder: Run or study directory.
         reference: Row that the others are compared with; h_coatnet, or else the first, by default.
-        by: Metadata columns whose values become subgroups, such as `--by sex age`.
+        by: Metadata columns whose values become subgroups, such as `--by sex,age`.
         out: Where to write; the directory itself by default.
     """
     from hcoatnet.report.writing import write_report
+    from hcoatnet.study.definition import split_list
 
-    page = write_report(folder, reference=reference, by=by or (), out=out)
+    page = write_report(folder, reference=reference, by=split_list(by or []), out=out)
     say(f"Report: {page}")
 
 

@@ -205,10 +205,6 @@ def _check(arms: Sequence[Arm]) -> None:
     if not arms:
         raise EvidenceError("There is nothing to compare. Give a study or run directory with a finished run.")
     check_comparable(arms)
-    trained = [arm for arm in arms if arm.init != "none"]
-    if trained:
-        # Rows without training may have begun from anything, but must have seen the same photos.
-        check_comparable([arm if arm.init != "none" else replace(arm, init=trained[0].init) for arm in arms])
 
 
 def _find_reference(arms: Sequence[Arm], name: str | None) -> Arm:

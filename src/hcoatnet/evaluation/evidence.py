@@ -134,7 +134,7 @@ class Arm:
 def check_comparable(arms: Sequence[Arm]) -> None:
     """Refuse to compare what differs in more than the model.
 
-    Arms with init ``none`` go with any other; seeds may differ in number.
+    Initial weights ``none`` go with any other; seeds may differ in number.
 
     Raises:
         EvidenceError: Two arms share a name, or differ in initial weights, classes, repeats and folds, splits, photos,
@@ -145,7 +145,9 @@ def check_comparable(arms: Sequence[Arm]) -> None:
         raise EvidenceError(f"{twice[0]} stands there twice. Compare each model once, or rename one in its study.")
     trained = [arm for arm in arms if arm.init != "none"]
     for other in trained[1:]:
-        _check_pair(trained[0], other)
+        _check_init(trained[0], other)
+    for other in arms[1:]:
+        _check_pair(arms[0], other)
 
 
 def _check_cells(arm: Arm) -> None:
@@ -180,13 +182,20 @@ def _by_replicate(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [[cell for cell in cells if (cell.seed, cell.repeat) == key] for key in keys]
 
 
-def _check_pair(one: Arm, other: Arm) -> None:
-    pair = f"{one.name} and {other.name} cannot be compared"
+def _check_init(one: Arm, other: Arm) -> None:
     if one.init != other.init:
         raise EvidenceError(
-            f"{pair}: {one.name} began from {one.init}, {other.name} from {other.init}. Initial weights are part of a "
-            "result; compare arms of one kind, chosen with --init."
+            f"{_pair(one, other)}: {one.name} began from {one.init}, {other.name} from {other.init}. Initial weights "
+            "are part of a result; compare arms of one kind, chosen with --init."
         )
+
+
+def _pair(one: Arm, other: Arm) -> str:
+    return f"{one.name} and {other.name} cannot be compared"
+
+
+def _check_pair(one: Arm, other: Arm) -> None:
+    pair = _pair(one, other)
     if one.classes != other.classes:
         raise EvidenceError(
             f"{pair}: {one.name} knows the classes {', '.join(one.classes)}, {other.name} {', '.join(other.classes)}."

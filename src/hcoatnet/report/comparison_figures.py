@@ -110,12 +110,13 @@ def confusion_matrices(arms: Sequence[Arm]) -> Figure:
     support = np.bincount(arms[0].replicates[0].predictions.labels, minlength=len(classes))
     per_row = 4 if len(classes) <= 3 else 3 if len(classes) <= 7 else 2
     rows, columns = arrange(len(arms), per_row)
-    cell = 0.33 if len(classes) <= 7 else 0.3
+    cell = 0.5 if len(classes) <= 4 else 0.33 if len(classes) <= 7 else 0.3
+    titles = [in_lines(arm.name, int(cell * len(classes) / 0.08)) for arm in arms]
     labels = [f"{name} ({n:,})" for name, n in zip(names, support, strict=True)]
     below = 0.25 if fit_upright(names) else 0.055 * longest_line(names) + 0.15
     figure = new_figure(
         columns * (cell * len(classes) + 0.2) + 0.07 * longest_line(labels) + 0.3,
-        rows * (cell * len(classes) + 0.35) + below + 0.1,
+        rows * (cell * len(classes) + 0.2 + 0.15 * max(title.count("\n") + 1 for title in titles)) + below + 0.1,
     )
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
     for number, axes in enumerate(grid):
@@ -125,7 +126,7 @@ def confusion_matrices(arms: Sequence[Arm]) -> Figure:
         shares = _shares(mean_confusions(arms[number]))
         texts = [[percent_of_row(share) for share in row] for row in shares]
         draw_cells(axes, shares, texts, eq, fontsize=7.5)
-        axes.set_title(in_lines(arms[number].name, NAME_LENGTH, 1), fontsize=9, color=INK, loc="left", parse_math=False)
+        axes.set_title(titles[number], fontsize=9, color=INK, loc="left", parse_math=False)
         if number + columns >= len(arms):
             name_columns(axes, names, fontsize=8)
         else:

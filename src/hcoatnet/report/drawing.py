@@ -68,7 +68,7 @@ def plain_axes(axes: Axes, title: str = "", grid: str = "y") -> None:
     if grid:
         axes.grid(axis=grid, color=FAINT, linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=QUIET)
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=QUIET, pad=6 if grid == "both" else 3.5)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)

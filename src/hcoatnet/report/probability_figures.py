@@ -82,9 +82,7 @@ def reliability_diagrams(results: Mapping[str, CalibrationResult]) -> Figure:
         _draw_reliability(axes, result.before.reliability, QUIET, filled=False)
         _draw_reliability(axes, result.after.reliability, BLUE, filled=True)
         plain_axes(axes, in_lines(name, 22, 1), grid="both")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-        axes.xaxis.set_major_locator(HALVES)
-        axes.yaxis.set_major_locator(HALVES)
+        _make_square(axes)
         counts = result.after.reliability.count
         many = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
         axes.text(0.97, 0.04, f"{len(counts)} bins of {many}", ha="right", fontsize=7.5, color=QUIET)
@@ -167,12 +165,16 @@ def _class_panels(models: Mapping[str, Predictions]) -> tuple[Figure, list[tuple
     figure, grid = panels(len(shown), per_row, DOUBLE_COLUMN / max(per_row, 3), 2.3, sharex=True, sharey=True)
     for axes, index in zip(grid, shown, strict=True):
         plain_axes(axes, f"{in_lines(first.classes[index], 22, 1)} ({support[index]:,})", grid="both")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-        axes.xaxis.set_major_locator(HALVES)
-        axes.yaxis.set_major_locator(HALVES)
+        _make_square(axes)
     if len(models) > 1:
         name_lines(figure, list(models)[:MOST_LINES])
     return figure, list(zip(grid, shown, strict=True))
+
+
+def _make_square(axes: Axes) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.xaxis.set_major_locator(HALVES)
+    axes.yaxis.set_major_locator(HALVES)
 
 
 def _draw_curves(
