@@ -14,15 +14,7 @@ from hcoatnet.errors import PredictionsError
 from hcoatnet.evaluation.evidence import Arm, Cell
 from hcoatnet.evaluation.intervals import Estimate, estimate, wilson
 from hcoatnet.evaluation.metrics import equal_mass_bins
-from hcoatnet.evaluation.predictions import (
-    LOGIT_PREFIX,
-    PROBABILITY_PREFIX,
-    Floats,
-    Integers,
-    Predictions,
-    build_predictions,
-    check_probabilities,
-)
+from hcoatnet.evaluation.predictions import Floats, Integers, Predictions, check_probabilities, with_logits
 from hcoatnet.evaluation.resampling import Resampling, resample
 from hcoatnet.evaluation.weighted_metrics import photo_metrics
 
@@ -147,9 +139,7 @@ def at_bound(temperature: float) -> bool:
 
 def calibrated(predictions: Predictions, temperature: float) -> Predictions:
     """The same photos with logits / T and the probabilities that belong to them."""
-    drop = [prefix + name for prefix in (LOGIT_PREFIX, PROBABILITY_PREFIX) for name in predictions.classes]
-    photos = predictions.table.drop(columns=drop)
-    return build_predictions(photos, predictions.logits / temperature, predictions.classes)
+    return with_logits(predictions, predictions.logits / temperature)
 
 
 def calibrated_cell(cell: Cell) -> Cell:

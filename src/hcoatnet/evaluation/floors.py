@@ -5,13 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hcoatnet.evaluation.evidence import Arm, Cell
-from hcoatnet.evaluation.predictions import (
-    KEY_COLUMNS,
-    LOGIT_PREFIX,
-    PROBABILITY_PREFIX,
-    Predictions,
-    build_predictions,
-)
+from hcoatnet.evaluation.predictions import Floats, Predictions, with_logits
 
 MAJORITY = "majority"
 
@@ -41,9 +35,5 @@ def _majority_cell(cell: Cell) -> Cell:
     )
 
 
-def _same_for_all(predictions: Predictions, logits: np.ndarray) -> Predictions:
-    table = predictions.table
-    numbers = [prefix + name for prefix in (LOGIT_PREFIX, PROBABILITY_PREFIX) for name in predictions.classes]
-    photos = table.drop(columns=numbers)
-    photos = photos[[*KEY_COLUMNS, *(name for name in photos.columns if name not in KEY_COLUMNS)]]
-    return build_predictions(photos, np.tile(logits, (len(table), 1)), predictions.classes)
+def _same_for_all(predictions: Predictions, logits: Floats) -> Predictions:
+    return with_logits(predictions, np.tile(logits, (len(predictions), 1)))

@@ -144,6 +144,12 @@ def check_probabilities(probabilities: Floats, labels: Integers, groups: npt.NDA
         )
 
 
+def with_logits(predictions: Predictions, logits: npt.NDArray[Any]) -> Predictions:
+    """The same photos with other logits, shape (n, classes), and the probabilities that belong to them."""
+    drop = [prefix + name for prefix in (LOGIT_PREFIX, PROBABILITY_PREFIX) for name in predictions.classes]
+    return build_predictions(predictions.table.drop(columns=drop), logits, predictions.classes)
+
+
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write the table as CSV: equal tables give equal bytes, and reading gives back every number bit for bit."""
     write_text(path, predictions.table.to_csv(index=False, lineterminator="\n"))
