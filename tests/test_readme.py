@@ -64,6 +64,15 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys
     if page.name == "train.md":  # it begins where own-photos.md ends
         assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
+    if page.name == "report.md":  # it begins where study.md and train.md end
+        table = ["--label-column", "diagnosis", "--group-column", "patient_id"]
+        assert run(app, ["data", "scan", "table.csv", *table, "--out", "manifest.csv"]) == 0
+        assert run(app, ["data", "split", "manifest.csv", "--folds", "3", "--out", "folds.csv"]) == 0
+        place = ["--data", "manifest.csv", "--split", "folds.csv", *TINY]
+        rows = "models: [{name: h_coatnet_atto, model: cnn}, {name: other, model: cnn, lr: 1e-4}]\n"
+        (workplace / "rows.yaml").write_text(rows, encoding="utf-8")
+        assert run(app, ["study", "run", "--config", "rows.yaml", "--out", "study", *place]) == 0
+        assert run(app, ["train", "--model", "cnn", "--out", "runs/first", *place]) == 0
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S)):
         assert number == 0
         (workplace / "study.yaml").write_text(text, encoding="utf-8")

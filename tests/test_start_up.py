@@ -31,7 +31,7 @@ def test_nothing_heavy_is_imported(code):
 @pytest.mark.parametrize(
     "module",
     ["data.images", "data.manifest", "data.splits", "data.synthetic", "evaluation.metrics", "evaluation.predictions",
-     "evaluation.ledger", "report.figures", "report.html", "study.collect", "study.status", "study.verdict",
+     "evaluation.ledger", "report.figures", "report.html", "report.writing", "study.collect", "study.status", "study.verdict",
      "commands.comparison_tables"],
 )  # fmt: skip
 def test_data_statistics_and_reports_do_without_torch(module):
@@ -53,6 +53,7 @@ def test_every_command_has_help():
         ["study", "status"],
         ["ablate"],
         ["compare"],
+        ["report"],
     ]
     for command in commands:
         done = subprocess.run([sys.executable, "-m", "hcoatnet", *command, "--help"], capture_output=True, text=True)

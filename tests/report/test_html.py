@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from report_pages import Page, draw_nothing
+from report_pages import Page, check_structure, draw_nothing
 
 from hcoatnet.errors import PredictionsError, RunError
 from hcoatnet.evaluation.metrics import summarise
@@ -130,42 +129,16 @@ class TestPage:
         run, metrics = make_run()
         assert write_run_report(run, metrics).read_bytes() == write_run_report(run, metrics).read_bytes()
 
-    def test_needs_nothing_from_elsewhere(self, page: Page) -> None:
-        assert not [tag for tag, _ in page.elements if tag in {"script", "link", "iframe", "object"}]
-        assert {image["src"].split(",")[0] for image in page.all("img")} == {"data:image/svg+xml;base64"}
-        assert not re.search(r"https?://|url\(|@import", page.source)
+    def test_structure(self, page: Page) -> None:
+        check_structure(page)
+        assert len(page.all("img")) == 8
+        assert len(page.all("table")) == 10
 
     def test_what_a_user_named_is_escaped(self, page: Page) -> None:
         assert "<script" not in page.source
         assert "<i>" not in page.source
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.source
         assert "ichthyosis &amp; co" in page.source
-
-    def test_every_figure_has_words(self, page: Page) -> None:
-        images = page.all("img")
-        assert len(images) == 8
-        for image in images:
-            assert len(image["alt"]) > 40
-
-    def test_tables_are_made_for_screen_readers(self, page: Page) -> None:
-        tables = [tag for tag, _ in page.elements if tag in {"table", "caption"}]
-        assert tables == ["table", "caption"] * (len(tables) // 2)
-        assert len(tables) == 2 * 10
-        assert {cell.get("scope") for cell in page.all("th")} == {"col", "row"}
-        assert all(region["tabindex"] == "0" for _, region in page.elements if region.get("role") == "region")
-
-    def test_ids_are_unique_and_references_lead_somewhere(self, page: Page) -> None:
-        ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-        assert len(ids) == len(set(ids))
-        references = {a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a}
-        assert references
-        assert references <= set(ids)
-
-    def test_headings_leave_no_level_out(self, page: Page) -> None:
-        levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in pairwise(levels))
 
     def test_says_that_it_is_no_diagnostic_device(self, page: Page) -> None:
         assert "Research software, not a diagnostic device." in page.text
@@ -355,6 +328,10 @@ class TestWhatStandsAndWhatDoesNot:
 
 
 class TestEvaluation:
+    @pytest.fixture(autouse=True)
+    def plain_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        draw_nothing(monkeypatch)
+
     def evaluation(self, folder: Path, overlap: dict[str, int] | None, **columns: str) -> Page:
         rng = np.random.default_rng(2)
         photos = pd.DataFrame({"path": [f"{n}.jpg" for n in range(50)], "group": [f"g{n}" for n in range(50)]})

@@ -86,7 +86,7 @@ def f1_heat_map(comparison: Comparison) -> Figure:
     upright = fit_upright(columns)
     longest = longest_line([in_lines(row.name, NAME_LENGTH) for row in rows])
     width = min(max(3.5, 0.62 * len(columns) + 0.075 * longest + 0.6), 11)
-    figure = new_figure(width, 0.34 * len(rows) + (0.6 if upright else 0.05 * longest_line(columns) + 0.75))
+    figure = new_figure(width, 0.34 * len(rows) + (0.6 if upright else 0.05 * longest_line(columns) + 0.45))
     axes = figure.subplots()
     draw_cells(
         axes,

@@ -71,13 +71,14 @@ def folds_table(records: Mapping[tuple[int, int], RunRecord], classes: Sequence[
         records: One run for each repeat and fold.
         classes: Names of the classes.
     """
+    repeats = len({repeat for repeat, _ in records})
     rows: list[tuple[Cell, ...]] = []
     for (repeat, fold), record in sorted(records.items()):
         parts = {subset: record.photos[record.photos["subset"] == subset] for subset in SUBSETS}
         of_class = parts["test"]["label"].value_counts()
         rows.append(
             (
-                Label(f"repeat {repeat}, fold {fold}"),
+                Label(f"repeat {repeat}, fold {fold}" if repeats > 1 else f"fold {fold}"),
                 *(_photos_and_groups(part) for part in parts.values()),
                 *(f"{of_class.get(name, 0):,}" for name in classes),
             )

@@ -82,14 +82,23 @@ def _data_facts(subject: Subject) -> dict[str, Fact]:
     manifest, photos = subject.first.manifest, subject.first.photos
     per_class = [f"{name} {(photos['label'] == name).sum():,}" for name in subject.first.metrics["classes"]]
     copies = int(manifest["sha256"].duplicated().sum()) if "sha256" in manifest else 0
+    left_out = len(manifest) - len(photos)
     facts = {
         "photos": Fact(
             f"{counted(len(photos), 'photo')} of {counted(photos['group'].nunique(), 'group')}", "split.csv"
         ),
         "classes": Fact(", ".join(per_class), "manifest.csv"),
-        "left_out": Fact(f"{len(manifest) - len(photos):,} photos of the manifest are not in the split", "split.csv"),
+        "left_out": Fact(
+            f"{counted(left_out, 'photo')} of the manifest not in the split"
+            if left_out
+            else "no photo of the manifest",
+            "split.csv",
+        ),
         "copies": Fact(
-            f"{counted(copies, 'photo')} with the same bytes as another; copies share a group", "manifest.csv"
+            f"{counted(copies, 'photo')} with the same bytes as another; copies share a group"
+            if copies
+            else "no two photos have the same bytes",
+            "manifest.csv",
         ),
         "split": Fact(_split_words(subject, photos), "split.csv"),
         "size": Fact(", ".join(sorted({shown(run.settings.get("image_size")) for run in subject.runs})), "config.yaml"),
@@ -113,7 +122,7 @@ def _model_facts(subject: Subject) -> dict[str, Fact]:
     common, varying = varying_settings(recipes)
     parameters = {name: several[0].metrics["parameters"] for name, several in subject.records.items()}
     inits = sorted({str(run.metrics["init"]) for run in subject.runs})
-    monitors = sorted({str(run.metrics["monitor"]) for run in subject.runs})
+    monitors = sorted({str(run.metrics["monitor"]).replace("_", " ").replace("f1", "F1") for run in subject.runs})
     seeds = sorted({run.metrics["seed"] for run in subject.runs if "seed" in run.metrics})
     used = [f"{name} {common[name]}" for name in AUGMENTATION if common.get(name, "0.0") not in ("0.0", "false")]
     return {
@@ -126,7 +135,7 @@ def _model_facts(subject: Subject) -> dict[str, Fact]:
         ),
         "augmentation": Fact(", ".join(used) or "none, or different between rows", "config.yaml"),
         "selection": Fact(
-            f"the epoch with the best validation {listed([name.replace('_', ' ') for name in monitors])}",
+            f"the epoch with the best validation {listed(monitors)}",
             "config.yaml",
         ),
         "seeds": Fact(listed([str(seed) for seed in seeds]) if seeds else "not recorded", "metrics.json"),
@@ -144,7 +153,7 @@ def _result_facts(subject: Subject) -> dict[str, Fact]:
     comparisons = [one.comparison for one in subject.examinations]
     facts |= {
         "design": Fact(" ".join(design(one.comparison, one.arms[0]) for one in subject.examinations), "metrics.json"),
-        "metrics": Fact(", ".join(name.lower() if name[1] != "A" else name for name in NAMES.values()), table),
+        "metrics": Fact(", ".join(NAMES.values()), table),
         "performance": Fact("; ".join(_performance(one) for one in comparisons), table),
         "intervals": Fact(
             f"{100 * first.comparison.level:.3g} % intervals from {first.comparison.replicates:,} bootstrap draws of "

@@ -3,6 +3,7 @@
 from hcoatnet.evaluation.comparison import FEW, Comparison, Difference, Row
 from hcoatnet.evaluation.evidence import Arm
 from hcoatnet.evaluation.floors import MAJORITY
+from hcoatnet.evaluation.significance import CorrectedT
 from hcoatnet.report.ranking import ranked_rows
 from hcoatnet.report.tables import score, written
 from hcoatnet.report.words import HARD_SPACE, counted, listed
@@ -61,6 +62,7 @@ def can_be_said(comparison: Comparison) -> list[str]:
 def cannot_be_said(comparison: Comparison) -> list[str]:
     """What the data do not bear out, and what was not looked at."""
     sentences = [_undecided(one, comparison) for one in comparison.differences if one.verdict == "not distinguishable"]
+    sentences += _unsupported(comparison)
     if sum(row.init != "none" for row in comparison.rows) > 2:
         sentences.append(
             f"How the other models stand to each other: each was compared with {comparison.reference} only."
@@ -80,19 +82,31 @@ def _difference(one: Difference, comparison: Comparison) -> str:
     direction = "higher" if value > 0 else "lower"
     return (
         f"{one.name} is {one.verdict} than {one.reference}: its macro F1 is {abs(value):.3f} {direction} "
-        f"({_difference_interval(one, comparison)}; {_p_holm(one)}).{_unsupported(one, comparison)}"
+        f"({_difference_interval(one, comparison)}; {_p_holm(one)})."
     )
 
 
-def _unsupported(one: Difference, comparison: Comparison) -> str:
-    """A warning where the test over folds, which allows for other training photos, too, disagrees."""
-    t = one.corrected_t
-    if t is None or (t.p_holm < 1 - comparison.level and t.mean * (one.macro_f1.value or 0.0) > 0):
-        return ""
-    return (
-        " The corrected t test over folds, which allows for other training photos too, does not bear this out "
-        f"(p = {written(t.p_holm, 'p')})."
-    )
+def _unsupported(comparison: Comparison) -> list[str]:
+    """Decided differences that the test over folds, which allows for other training photos, too, does not bear out."""
+    doubtful = [
+        one
+        for one in comparison.differences
+        if one.verdict != "not distinguishable"
+        and one.corrected_t is not None
+        and not _agrees(one.corrected_t, one.macro_f1.value or 0.0, comparison.level)
+    ]
+    if not doubtful:
+        return []
+    names = listed([one.name for one in doubtful])
+    p = listed([written(one.corrected_t.p_holm, "p") for one in doubtful if one.corrected_t is not None])
+    return [
+        f"Whether {names} would also differ from {comparison.reference} had all been trained on other photos: the "
+        f"corrected t test over folds, which allows for that, gives p = {p}."
+    ]
+
+
+def _agrees(t: CorrectedT, difference: float, level: float) -> bool:
+    return t.p_holm < 1 - level and t.mean * difference > 0
 
 
 def _above_floor(one: Difference, comparison: Comparison) -> str:

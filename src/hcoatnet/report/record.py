@@ -64,6 +64,7 @@ class RunRecord:
         """Machine and versions, as they are shown."""
         content = json.loads(existing(self.folder / "environment.json").read_text(encoding="utf-8"))
         packages = content.pop("packages", {})
+        content.pop("format", None)
         return {name: shown(value) for name, value in {**content, **packages}.items()}
 
     @cached_property

@@ -227,7 +227,7 @@ def _comparison_pictures(examination: Examination) -> dict[str, Picture]:
 
 
 def _training_picture(histories: Mapping[str, Sequence[pd.DataFrame]]) -> dict[str, Picture]:
-    histories = {name: [one for one in some if not one.empty] for name, some in histories.items()}
+    histories = {name: [one for one in some if len(one) > 1] for name, some in histories.items()}
     histories = {name: some for name, some in histories.items() if some}
     if not histories:
         return {}

@@ -15,14 +15,13 @@ def models_table(rows: Mapping[str, Sequence[RunRecord]], seeds: Sequence[int]) 
     """Size, number of trainings and training time of every row."""
     return Table(
         name="models",
-        caption="Models",
-        columns=("Row", "Model", "Initial weights", "Protocol", "Parameters", "Trainings", "Median epoch kept", "Time"),
+        caption="Rows of the study",
+        columns=("Row", "Model", "Initial weights", "Parameters", "Trainings", "Median epoch kept", "Time"),
         rows=tuple(
             (
                 Label(name),
                 str(runs[0].metrics["model"]),
                 str(runs[0].metrics["init"]),
-                str(runs[0].metrics["protocol"]),
                 Value(runs[0].metrics["parameters"], "count"),
                 Value(len(runs), "count"),
                 Value(float(np.median([run.metrics["best_epoch"] for run in runs])), "number"),

@@ -2,12 +2,8 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "report"))
-
 from report_pages import draw_nothing
 from simulated import simulate_arm, simulate_photos, three_arms, write_run, write_study
 
