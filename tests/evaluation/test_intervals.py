@@ -156,3 +156,11 @@ class TestWilson:
         assert wilson(0, n).low == 0
         assert wilson(n, n).high == 1
         assert 0 < wilson(0, n).high < 1
+
+
+def test_the_interval_to_show_is_the_corrected_one_where_there_is_one() -> None:
+    _, statistic = skewed(0)
+    corrected, plain = estimate(statistic), estimate(statistic, bca=False)
+    assert corrected.interval == corrected.bca
+    assert plain.bca is None
+    assert plain.interval == plain.percentile == corrected.percentile

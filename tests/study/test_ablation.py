@@ -34,7 +34,7 @@ def test_the_rows_are_the_published_models():
 
 
 def test_the_shared_options_are_in_every_row_and_what_the_backbone_lacks_is_said():
-    variants, notes = ablation_variants("h_coatnet_atto", {"backbone": "test_efficientnet"}, 64)
+    variants, notes = ablation_variants("h_coatnet", {"backbone": "test_efficientnet"}, 64)
     assert all(options["backbone"] == "test_efficientnet" for options in options_of(variants).values())
     assert "full-stage1x3" not in options_of(variants)
     assert any(note.startswith("full-stage1x3 is left out: The 'stage1_repeats' option") for note in notes)

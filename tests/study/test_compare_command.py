@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hcoatnet.evaluation.calibration_file import calibration_of_study
 from hcoatnet.evaluation.comparison import compare
 from hcoatnet.evaluation.floors import majority
 from hcoatnet.evaluation.metrics import score
@@ -70,6 +71,8 @@ def test_the_file_holds_the_whole_comparison(copy, hcoatnet, tmp_path):
     arms.append(majority(arms[0]))
     expected = json.loads(json.dumps(compare(arms, "test_vit", replicates=DRAWS, seed=3).to_json()))
     assert {name: written[name] for name in expected} == expected
+    calibration = json.loads((tmp_path / "x" / "calibration.json").read_text())["rows"]
+    assert calibration == {arm.name: json.loads(json.dumps(calibration_of_study(arm))) for arm in arms[:-1]}
     assert written["confident_errors"] == {
         "threshold": 0.9, "share": {arm.name: confident_errors(arm) for arm in arms}
     }  # fmt: skip
@@ -100,16 +103,17 @@ def test_subgroups_are_tables_of_their_own(copy, hcoatnet):
 
 def test_a_share_of_confident_errors_counts_photos(study):
     arm = collect([study])[1]
+    threshold = float(np.median(arm.replicates[0].predictions.probabilities.max(axis=1)))
     shares = []
     for one in arm.replicates:
         table = one.predictions
         wrong = [
-            table.classes[row.argmax()] != label and row.max() >= 0.4
+            table.classes[row.argmax()] != label and row.max() >= threshold
             for row, label in zip(table.probabilities, table.table["label"], strict=True)
         ]
         shares.append(sum(wrong) / len(wrong))
-    assert confident_errors(arm, 0.4) == pytest.approx(np.mean(shares))
-    assert sum(shares) > 0
+    assert confident_errors(arm, threshold) == pytest.approx(np.mean(shares))
+    assert 0 < sum(shares) < confident_errors(arm, 0) * len(shares)
 
 
 def test_studies_that_do_not_match_are_refused(study, copy, hcoatnet, tmp_path):

@@ -131,7 +131,7 @@ def test_a_cell_that_fails_fails_alone(small, hcoatnet, in_process, tmp_path):
     out = tmp_path / "s"
     code, printed = hcoatnet("study", "run", "--config", file, *small[2:-1], "2e-3", "--out", out)
     assert code == 1, printed
-    assert "Failed: wild-scratch-s42-r0-f0: The training loss is" in " ".join(printed.split())
+    assert "Failed: wild-scratch-s42-r0-f0: The loss is nan at step" in " ".join(printed.split())
     assert (out / "runs" / "test_vit-scratch-s42-r0-f0" / "metrics.json").exists()
     code, printed = hcoatnet("study", "status", out)
     assert code == 0
@@ -168,7 +168,7 @@ def test_a_holdout_split_is_one_cell_and_no_split_makes_one(manifest_file, hcoat
         ([], ["No models are named"]),
         (["--models", "cnnn"], ["Unknown model 'cnnn'", "Did you mean cnn"]),
         (["--models", "cnn", "--model-options", "depth=3"], ["takes no option 'depth'"]),
-        (["--models", "swin", "--image-size", "30"], ["cannot take photos of 30 × 30"]),
+        (["--models", "test_vit", "--image-size", "36"], ["cannot take photos of 36 × 36"]),
         (["--models", "cnn", "--inits", "imagenet"], ["scratch, pretrained or pretrained:FILE"]),
         (["--models", "cnn", "--inits", "pretrained:none.pth"], ["none.pth"]),
         (["--models", "cnn", "--folds", "4"], ["names fold 4", "folds 0 to 2"]),

@@ -30,9 +30,7 @@ def estimate_text(estimate: Estimate, digits: int = 3, sign: str = "") -> str:
     """The value and its BCa interval; the percentile interval where there is no BCa."""
     if estimate.value is None:
         return UNDEFINED
-    return (
-        f"{estimate.value:{sign}.{digits}f} {interval_text(estimate.bca or estimate.percentile, digits, sign)}".strip()
-    )
+    return f"{estimate.value:{sign}.{digits}f} {interval_text(estimate.interval, digits, sign)}".strip()
 
 
 def estimates_table(comparison: Comparison, confident_errors: Mapping[str, float], confident: float) -> Table:

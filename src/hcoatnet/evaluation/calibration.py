@@ -244,7 +244,7 @@ def _figures(arm: Arm, resampling: Resampling, level: float) -> CalibrationFigur
     return CalibrationFigures(
         log_loss=estimate(resampling.statistic(values["log_loss"]), level),
         brier=estimate(resampling.statistic(values["brier"]), level),
-        ece=estimate(resampling.statistic(values["expected_calibration_error"]), level),
+        ece=estimate(resampling.statistic(values["expected_calibration_error"]), level, bca=False),
         reliability=reliability(tables[0].labels, tables[0].probabilities),
         parts=BrierParts(*np.mean(parts, axis=0).tolist()),
     )

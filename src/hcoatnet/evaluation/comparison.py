@@ -184,7 +184,11 @@ def compare(
 
 def estimates_of(values: Mapping[str, Floats], resampling: Resampling, level: float) -> dict[str, Estimate]:
     """Estimate of each metric that is one number, from :meth:`Resampling.mean_of`."""
-    return {name: estimate(resampling.statistic(values[name]), level) for name in METRICS if name in values}
+    return {
+        name: estimate(resampling.statistic(values[name]), level, bca=name != "expected_calibration_error")
+        for name in METRICS
+        if name in values
+    }
 
 
 def class_estimates_of(

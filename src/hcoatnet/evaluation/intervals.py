@@ -34,7 +34,7 @@ class Estimate:
         percentile: Percentile bootstrap interval; None where undefined, and where the statistic is the same on every
             draw (a class whose photos are all right, a single group): the draws then say nothing about its error.
         bca: Bias-corrected and accelerated bootstrap interval. None where there is no percentile interval, and where
-            all draws lie on one side of the value, so that no correction can be computed.
+            all draws lie on one side of the value, so that no correction can be computed, or it would mislead.
         standard_error: Standard deviation over the draws; None where undefined.
     """
 
@@ -42,6 +42,11 @@ class Estimate:
     percentile: Interval | None
     bca: Interval | None
     standard_error: float | None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval to show: BCa, or percentile where that cannot be computed."""
+        return self.bca or self.percentile
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,7 @@ class Resampled:
         return Resampled(self.value - other.value, self.draws - other.draws, self.without - other.without, self.strata)
 
 
-def estimate(statistic: Resampled, level: float = 0.95) -> Estimate:
+def estimate(statistic: Resampled, level: float = 0.95, *, bca: bool = True) -> Estimate:
     """Percentile and BCa intervals and the standard error of a statistic.
 
     Percentile interval: the quantiles (1 ∓ level)/2 of the draws. BCa (Efron 1987; Davison and Hinkley 1997, section
@@ -74,6 +79,9 @@ def estimate(statistic: Resampled, level: float = 0.95) -> Estimate:
 
     Draws on which the statistic is undefined are left out; an interval is given only if at least 90 % are defined,
     because the rest would describe another, luckier sample.
+
+    Without ``bca`` there is no BCa interval: for the expected calibration error, which chance alone makes larger in the
+    draws than in the sample, the correction overshoots and can leave the value out.
     """
     if np.isnan(statistic.value):
         return Estimate(None, None, None, None)
@@ -83,7 +91,7 @@ def estimate(statistic: Resampled, level: float = 0.95) -> Estimate:
     if np.ptp(draws) <= TIE:
         return Estimate(statistic.value, None, None, 0.0)
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    corrected = _corrected_tails(statistic, draws, tails)
+    corrected = _corrected_tails(statistic, draws, tails) if bca else None
     return Estimate(
         value=statistic.value,
         percentile=_quantiles(draws, tails),

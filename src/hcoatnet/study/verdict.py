@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hcoatnet.evaluation.calibration_file import CALIBRATION_FORMAT, calibration_of_study
 from hcoatnet.evaluation.comparison import Comparison, compare
 from hcoatnet.evaluation.floors import MAJORITY, majority
 from hcoatnet.evaluation.subgroups import Subgroups, subgroups
@@ -12,6 +14,7 @@ from hcoatnet.study.ablation import CONFIDENT, confident_errors
 from hcoatnet.study.collect import collect
 
 COMPARISON_NAME = "comparison.json"
+CALIBRATION_NAME = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Verdict:
         comparison: Estimates and differences of all rows, the majority row among them.
         confident_errors: Of each row, the share of photos that are wrong with a probability of at least ``CONFIDENT``.
         subgroups: For each column asked for, one table a trained row.
+        calibration: Content of ``calibration.json`` of each trained row.
         sources: Names of the directories.
     """
 
     comparison: Comparison
     confident_errors: Mapping[str, float]
     subgroups: Mapping[str, tuple[Subgroups, ...]]
+    calibration: Mapping[str, Mapping[str, Any]]
     sources: tuple[str, ...]
 
 
@@ -64,12 +69,13 @@ def judge(
         subgroups={
             column: tuple(subgroups(arm, column, replicates=draws, seed=seed) for arm in trained) for column in by
         },
+        calibration={arm.name: calibration_of_study(arm) for arm in trained},
         sources=tuple(path.resolve().name for path in paths),
     )
 
 
 def write_verdict(verdict: Verdict, folder: Path) -> Path:
-    """Write ``comparison.json`` into ``folder`` and give its path."""
+    """Write ``comparison.json`` and ``calibration.json`` into ``folder`` and give the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "format": 1,
@@ -78,5 +84,6 @@ def write_verdict(verdict: Verdict, folder: Path) -> Path:
         "confident_errors": {"threshold": CONFIDENT, "share": dict(verdict.confident_errors)},
         "subgroups": {name: [part.to_json() for part in parts] for name, parts in verdict.subgroups.items()},
     }
+    write_json(folder / CALIBRATION_NAME, {"format": CALIBRATION_FORMAT, "rows": dict(verdict.calibration)})
     write_json(folder / COMPARISON_NAME, content)
     return folder / COMPARISON_NAME
