@@ -17,7 +17,8 @@ from hcoatnet.errors import PredictionsError, RunError
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, build_predictions, read_predictions, write_predictions
 from hcoatnet.report.comparison_tables import NAMES
-from hcoatnet.report.html import METRICS, write_evaluation_report, write_run_report
+from hcoatnet.report.html import write_evaluation_report, write_run_report
+from hcoatnet.report.subset import METRICS
 
 CLASSES = ("ichthyosis & co", "<script>alert(1)</script>", "plain skin")
 SETTINGS = {

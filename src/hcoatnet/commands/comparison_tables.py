@@ -83,8 +83,8 @@ def differences_table(comparison: Comparison) -> Table:
         "p (Holm)",
         "verdict",
         "smallest detectable",
-        "corrected t: p",
-        "McNemar: p",
+        "corrected t: p (Holm)",
+        "McNemar: p (Holm)",
     )
     return table(f"Against {comparison.reference}", columns, rows, right=(1, 2, 4, 5, 6))
 

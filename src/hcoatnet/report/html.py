@@ -1,6 +1,5 @@
 """The page of one run, and that of an evaluation of a run on other photos, each made from plain files."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hcoatnet.errors import EvidenceError
-from hcoatnet.evaluation.comparison import FEW, Comparison, compare
+from hcoatnet.evaluation.comparison import FEW, compare
 from hcoatnet.evaluation.evidence import Arm, Cell
 from hcoatnet.evaluation.ledger import Openings
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
@@ -17,49 +16,16 @@ from hcoatnet.files import write_text
 from hcoatnet.report import figures
 from hcoatnet.report.card import card_of
 from hcoatnet.report.checklist import checklist_of
-from hcoatnet.report.comparison_tables import intervals_note, subgroups_table
+from hcoatnet.report.comparison_tables import subgroups_table
 from hcoatnet.report.data_tables import SUBSET_TITLES, count_table, subsets_table
 from hcoatnet.report.examination import Examination, examine
 from hcoatnet.report.facts import Subject, facts_of
 from hcoatnet.report.page import Picture, Report, render
 from hcoatnet.report.probability_section import Section, curve_pictures, probability_section
 from hcoatnet.report.record import RunRecord, existing, openings_of
-from hcoatnet.report.subset import VALIDATION_CHOSE, Subset
-from hcoatnet.report.tables import Label, Table, Value
+from hcoatnet.report.subset import VALIDATION_CHOSE, Subset, results_table
+from hcoatnet.report.tables import Table, Value
 from hcoatnet.report.words import counted, duration, shown, times, without_folder
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A row of the table of results: its key in the summary, its name, and one plain line about it."""
-
-    key: str
-    name: str
-    explanation: str
-
-
-METRICS = (
-    Metric("accuracy", "Accuracy", "Share of photos that were named rightly. Common classes dominate it."),
-    Metric("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes that have photos here."),
-    Metric("macro_f1", "Macro F1", "Mean over all classes of F1, the harmonic mean of precision and recall."),
-    Metric("macro_precision", "Macro precision", "Mean over all classes of precision; 0 for a class never named."),
-    Metric("macro_recall", "Macro recall", "Mean over all classes of recall; 0 for a class without photos."),
-    Metric("weighted_f1", "Weighted F1", "Mean of F1 weighted by photos. Common classes dominate it."),
-    Metric("cohen_kappa", "Cohen’s κ", "Agreement beyond chance: 0 is chance, 1 is perfect."),
-    Metric("matthews_correlation", "Matthews correlation", "True against named classes: 0 is chance, 1 is perfect."),
-    Metric(
-        "log_loss",
-        "Log loss",
-        "Mean surprise at the true class, in nats; lower is better. Equal odds for {classes} classes give {even:.3f}.",
-    ),
-    Metric("brier", "Brier score", "Squared error of the probabilities, summed over classes: 0 to 2, lower is better."),
-    Metric(
-        "expected_calibration_error",
-        "Expected calibration error",
-        "Mean distance of confidence from accuracy, in bins of equally many photos; lower is better. Chance alone "
-        "makes it larger than 0.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -138,6 +104,7 @@ def run_report(record: RunRecord, by: Sequence[str] = ()) -> Report:
             "subsets": subsets,
             "headline": _headline(subsets[0]),
             "section": section,
+            "contents": _contents(section, tables, curves),
             "tables": tables,
             "curves": curves,
             "test_set": _openings("test" in metrics["subsets"], openings),
@@ -172,6 +139,13 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
     except EvidenceError as error:
         comparison, refused = None, str(error)
     subset = Subset("Evaluated", predictions, metrics["summary"], comparison.rows[0] if comparison else None)
+    section = _section(None, folder, subset)
+    tables = RunTables(
+        results=results_table([subset], comparison),
+        per_class=(subset.per_class_table,),
+        photos=count_table({"Photos (groups)": predictions.table}, predictions.classes),
+        subgroups=(),
+    )
     context = {
         "kicker": "Evaluation report",
         "title": without_folder(f"{metrics['model']} · {metrics['init']} · on {metrics['data']}"),
@@ -180,13 +154,9 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
         "warning": _overlap(metrics["overlap"]),
         "subsets": [subset],
         "headline": _headline(subset),
-        "section": _section(None, folder, subset),
-        "tables": RunTables(
-            results=results_table([subset], comparison),
-            per_class=(subset.per_class_table,),
-            photos=count_table({"Photos (groups)": predictions.table}, predictions.classes),
-            subgroups=(),
-        ),
+        "section": section,
+        "contents": _contents(section, tables, None)[:-2],
+        "tables": tables,
         "curves": None,
         "test_set": None,
         "limits": ["This is one trained model on one set of photos.", *_limits([subset], refused)],
@@ -195,24 +165,6 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
     }
     write_text(folder / "report.html", render("report.html.jinja", context))
     return folder / "report.html"
-
-
-def results_table(subsets: Sequence[Subset], comparison: Comparison | None) -> Table:
-    """Every metric of every subset; intervals where there is a comparison."""
-    classes = len(subsets[0].classes)
-    return Table(
-        name="results",
-        caption="Every figure is computed from all photos named at the head of its column",
-        columns=("Metric", *(f"{subset.title} n = {subset.summary['n']:,}" for subset in subsets)),
-        rows=tuple(
-            (
-                Label(metric.name, metric.explanation.format(classes=classes, even=math.log(classes))),
-                *(subset.value(metric.key) for subset in subsets),
-            )
-            for metric in METRICS
-        ),
-        note=intervals_note(comparison) if comparison else "",
-    )
 
 
 def all_synthetic(photos: pd.DataFrame) -> bool:
@@ -285,6 +237,25 @@ def _subgroup_tables(examination: Examination | None) -> tuple[Table, ...]:
     if examination is None:
         return ()
     return tuple(subgroups_table(column, found) for column, found in examination.subgroups.items())
+
+
+def _contents(section: Section, tables: RunTables, curves: Picture | None) -> list[tuple[str, str]]:
+    """The places of a page that are there; the last two only where it is that of a run."""
+    places = {
+        "results": ("Results", True),
+        "confusions": ("Confusions", True),
+        "ranking": ("ROC", "roc" in section.pictures),
+        "calibration": ("Calibration", "reliability" in section.pictures),
+        "abstaining": ("Abstaining", "reliability" in section.pictures),
+        "errors": ("Errors", bool(section.failures_of)),
+        "subgroups": ("Subgroups", bool(tables.subgroups)),
+        "training": ("Training", curves is not None),
+        "photos": ("Photos", True),
+        "limits": ("Limits", True),
+        "card": ("Model card", True),
+        "checklist": ("Checklist", True),
+    }
+    return [(place, name) for place, (name, there) in places.items() if there]
 
 
 def _headline(main: Subset) -> list[tuple[str, Value, str]]:

@@ -1,16 +1,18 @@
 """What a page says of one predictions table: in words, as tables and as a picture."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hcoatnet.evaluation.comparison import FEW, Row
+from hcoatnet.evaluation.comparison import FEW, Comparison, Row
 from hcoatnet.evaluation.intervals import Interval
 from hcoatnet.evaluation.predictions import Predictions
 from hcoatnet.report import figures
+from hcoatnet.report.comparison_tables import intervals_note
 from hcoatnet.report.data_tables import SUBSET_TITLES
 from hcoatnet.report.page import Picture
 from hcoatnet.report.ranking import interval
@@ -19,6 +21,39 @@ from hcoatnet.report.words import counted, percent
 
 VALIDATION_CHOSE = (
     "The validation photos chose the epoch whose weights were kept, so figures on them are likely to flatter the model."
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table of results: its key in the summary, its name, and one plain line about it."""
+
+    key: str
+    name: str
+    explanation: str
+
+
+METRICS = (
+    Metric("accuracy", "Accuracy", "Share of photos that were named rightly. Common classes dominate it."),
+    Metric("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes that have photos here."),
+    Metric("macro_f1", "Macro F1", "Mean over all classes of F1, the harmonic mean of precision and recall."),
+    Metric("macro_precision", "Macro precision", "Mean over all classes of precision; 0 for a class never named."),
+    Metric("macro_recall", "Macro recall", "Mean over all classes of recall; 0 for a class without photos."),
+    Metric("weighted_f1", "Weighted F1", "Mean of F1 weighted by photos. Common classes dominate it."),
+    Metric("cohen_kappa", "Cohen’s κ", "Agreement beyond chance: 0 is chance, 1 is perfect."),
+    Metric("matthews_correlation", "Matthews correlation", "True against named classes: 0 is chance, 1 is perfect."),
+    Metric(
+        "log_loss",
+        "Log loss",
+        "Mean surprise at the true class, in nats; lower is better. Equal odds for {classes} classes give {even:.3f}.",
+    ),
+    Metric("brier", "Brier score", "Squared error of the probabilities, summed over classes: 0 to 2, lower is better."),
+    Metric(
+        "expected_calibration_error",
+        "Expected calibration error",
+        "Mean distance of confidence from accuracy, in bins of equally many photos; lower is better. Chance alone "
+        "makes it larger than 0.",
+    ),
 )
 
 
@@ -155,3 +190,21 @@ class Subset:
     def _found_of(self, name: str) -> str:
         index = self.classes.index(name)
         return f"{self.summary['confusion_matrix'][index][index]:,} of {self.summary['per_class'][name]['support']:,}"
+
+
+def results_table(subsets: Sequence[Subset], comparison: Comparison | None) -> Table:
+    """Every metric of every subset; intervals where there is a comparison."""
+    classes = len(subsets[0].classes)
+    return Table(
+        name="results",
+        caption="Every figure is computed from all photos named at the head of its column",
+        columns=("Metric", *(f"{subset.title} n = {subset.summary['n']:,}" for subset in subsets)),
+        rows=tuple(
+            (
+                Label(metric.name, metric.explanation.format(classes=classes, even=math.log(classes))),
+                *(subset.value(metric.key) for subset in subsets),
+            )
+            for metric in METRICS
+        ),
+        note=intervals_note(comparison) if comparison else "",
+    )
