@@ -7,15 +7,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
 
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from hcoatnet.cli import app, run
+from hcoatnet.errors import HCoAtNetError
+from hcoatnet.study.cell import Outcome
 
 CLASSES = ("blue", "green", "red")
+TINY = {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "workers": 0, "lr": 2e-3}
+"""Settings of a training of a second."""
 COLOURS = {"blue": (60, 70, 170), "green": (60, 150, 70), "red": (170, 60, 60)}
 
 
@@ -79,3 +86,49 @@ def hcoatnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str
         return code, printed.out + printed.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def folds_file(manifest_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of ``manifest_file``."""
+    path = tmp_path_factory.mktemp("folds") / "folds.csv"
+    assert run(app, ["data", "split", str(manifest_file), "--folds", "3", "--out", str(path)]) == 0
+    return path
+
+
+class InProcess:
+    """Trains the cells of a study in this process, so that tests need not start one for each."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    @contextmanager
+    def running(self, tasks, started):
+        yield (self._train(task, started) for task in tasks)
+
+    def _train(self, task, started):
+        from hcoatnet.training.run import train
+
+        started(task)
+        try:
+            train(task.config, Console(file=StringIO()))
+        except HCoAtNetError as error:
+            return Outcome(task.cell.cell, "failed", 1.0, str(error))
+        return Outcome(task.cell.cell, "finished", 1.0, "")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``study run`` train its cells in this process."""
+    monkeypatch.setattr("hcoatnet.study.run.LocalRunner", InProcess)
+
+
+@pytest.fixture(scope="session")
+def study(manifest_file: Path, folds_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study of two models on three folds with two seeds. Copy it before you change it."""
+    out = tmp_path_factory.mktemp("studies") / "study"
+    tokens = ["study", "run", "--models", "cnn,test_vit", "--seeds", "1,2", "--data", str(manifest_file)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hcoatnet.study.run.LocalRunner", InProcess)
+        assert run(app, [*tokens, "--split", str(folds_file), "--out", str(out), *flags(TINY)]) == 0
+    return out

@@ -58,25 +58,47 @@ def test_the_documents_have_commands():
     assert sum(found.values()) >= 14
 
 
+def shrunk(tokens):
+    """The same command with small models and photos, and of a study only a corner."""
+    if tokens[:1] == ["train"] and not {"--resume", "--config"} & set(tokens):
+        model = tokens[tokens.index("--model") + 1] if "--model" in tokens else "h_coatnet_atto"
+        kept = [
+            token
+            for i, token in enumerate(tokens)
+            if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}
+        ]
+        return [*kept, "--model", "cnn" if model.startswith("h_coatnet") else model, *TINY]
+    if tokens[:2] == ["data", "audit"]:
+        return [*tokens, "--self-test-photos", "2"]
+    if tokens[:2] == ["data", "synth"]:
+        return [*tokens[:3], "--patients", "40", "--size", "32"]
+    if tokens[:2] == ["study", "run"] and {"--data", "--config"} & set(tokens):
+        corner = ["--seeds", "1", "--folds", "0"] if "--config" in tokens else []
+        return [*tokens, *corner, *TINY]
+    if tokens[:1] == ["ablate"]:
+        return [*tokens, "--rows", "A5,full-gradient", "--folds", "0", *TINY]
+    return tokens
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_order(page, workplace, capsys):
+def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys):
     if page.name in ("train.md", "audit.md"):  # they begin where own-photos.md ends
         assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
+    if page.name == "report.md":  # it begins where study.md and train.md end
+        table = ["--label-column", "diagnosis", "--group-column", "patient_id"]
+        assert run(app, ["data", "scan", "table.csv", *table, "--out", "manifest.csv"]) == 0
+        assert run(app, ["data", "split", "manifest.csv", "--folds", "3", "--out", "folds.csv"]) == 0
+        place = ["--data", "manifest.csv", "--split", "folds.csv", *TINY]
+        rows = "models: [{name: h_coatnet_atto, model: cnn}, {name: other, model: cnn, lr: 1e-4}]\n"
+        (workplace / "rows.yaml").write_text(rows, encoding="utf-8")
+        assert run(app, ["study", "run", "--config", "rows.yaml", "--out", "study", *place]) == 0
+        assert run(app, ["train", "--model", "cnn", "--out", "runs/first", *place]) == 0
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S)):
+        assert number == 0
+        (workplace / "study.yaml").write_text(text, encoding="utf-8")
     for line in commands(page):
-        tokens = shlex.split(line, comments=True)[1:]
-        if tokens[0] == "train" and not {"--resume", "--config"} & set(tokens):
-            model = tokens[tokens.index("--model") + 1] if "--model" in tokens else "h_coatnet_atto"
-            kept = [
-                token
-                for i, token in enumerate(tokens)
-                if not {token, tokens[i - 1]} & {"--epochs", "--image-size", "--model"}
-            ]
-            tokens = [*kept, "--model", "cnn" if model.startswith("h_coatnet") else model, *TINY]
-        if tokens[:2] == ["data", "audit"]:
-            tokens = [*tokens, "--self-test-photos", "2"]
-        if tokens[:2] == ["data", "synth"]:
-            tokens = [*tokens[:3], "--patients", "40", "--size", "32"]
+        tokens = shrunk(shlex.split(line, comments=True)[1:])
         assert run(app, tokens) == 0, (line, capsys.readouterr())
 
 

@@ -20,6 +20,7 @@ def loaded_after(code):
         "import hcoatnet",
         "from hcoatnet.cli import app, run; run(app, ['--help'])",
         "from hcoatnet.cli import app, run; run(app, ['train', '--help'])",
+        "from hcoatnet.cli import app, run; run(app, ['study', 'run', '--help'])",
         "from hcoatnet.cli import app, run; run(app, ['--version'])",
     ],
 )
@@ -30,7 +31,8 @@ def test_nothing_heavy_is_imported(code):
 @pytest.mark.parametrize(
     "module",
     ["data.images", "data.manifest", "data.splits", "data.synthetic", "evaluation.metrics", "evaluation.predictions",
-     "evaluation.ledger", "report.figures", "report.html", "report.audit", "report.datasheet", "data.sources.roboflow"],
+     "evaluation.ledger", "report.figures", "report.html", "report.writing", "report.audit", "report.datasheet",
+     "study.collect", "study.status", "study.verdict", "commands.comparison_tables", "data.sources.roboflow"],
 )  # fmt: skip
 def test_data_statistics_and_reports_do_without_torch(module):
     loaded = loaded_after(f"import hcoatnet.{module}")
@@ -50,6 +52,11 @@ def test_every_command_has_help():
         ["train"],
         ["evaluate"],
         ["demo"],
+        ["study", "run"],
+        ["study", "status"],
+        ["ablate"],
+        ["compare"],
+        ["report"],
     ]
     for command in commands:
         done = subprocess.run([sys.executable, "-m", "hcoatnet", *command, "--help"], capture_output=True, text=True)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from conftest import flags
 from hcoatnet.cli import app, run
 from hcoatnet.config import PROTOCOLS, TrainConfig
+from hcoatnet.evaluation.calibration_file import calibration_of_run
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import read_predictions
 from hcoatnet.files import sha256_of_file
@@ -54,7 +55,7 @@ def test_the_run_directory_holds_what_the_contract_says(finished):
     }
     expected = {
         "config.yaml", "environment.json", "manifest.csv", "split.csv", "history.csv", "weights.safetensors", "state.pt",
-        "predictions_val.csv", "predictions_test.csv", "report.html", "log.txt", "metrics.json",
+        "predictions_val.csv", "predictions_test.csv", "calibration.json", "report.html", "log.txt", "metrics.json",
     } | figures  # fmt: skip
     assert files_of(finished) - {".lock"} == expected
 
@@ -90,6 +91,11 @@ def test_metrics_follow_from_the_predictions_tables(finished):
         for name, t in load_file(finished / "weights.safetensors").items()
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     )
+
+
+def test_calibration_follows_from_the_predictions_tables(finished):
+    val, test = (read_predictions(finished / f"predictions_{subset}.csv") for subset in ("val", "test"))
+    assert json.loads((finished / "calibration.json").read_text()) == calibration_of_run(val, test)
 
 
 def test_history_has_a_row_an_epoch_and_nothing_of_the_test(finished):

@@ -12,8 +12,9 @@ from typing import Any
 from cyclopts import App
 
 from hcoatnet import __version__
-from hcoatnet.commands import audit, data, training
+from hcoatnet.commands import audit, data, evidence, reporting, training
 from hcoatnet.errors import ConfigError, HCoAtNetError
+from hcoatnet.interruption import Terminated
 from hcoatnet.terminal import print_error, report_error
 
 USER_ERROR = 2
@@ -29,7 +30,9 @@ app = App(
 )
 training.register(app)
 audit.register(data.app)
+reporting.register(app)
 app.command(data.app)
+evidence.register(app)
 
 
 def main() -> None:
@@ -65,10 +68,8 @@ def run(chosen: App, tokens: Sequence[str]) -> int:
         return INTERRUPTED
     except SystemExit as stop:
         return int(stop.code or 0)
-    except BaseException as stop:
-        if type(stop).__name__ == "Terminated":
-            return TERMINATED
-        raise
+    except Terminated:
+        return TERMINATED
     return 0
 
 
@@ -80,7 +81,7 @@ def original_command(model: str) -> None:
     """
     fixed = {"model": model, "protocol": "paper"}
 
-    def command(config: Path | None = None, **flags: Any) -> None:
+    def command(*, config: training.ConfigFile = None, **flags: Any) -> None:
         settings = {**fixed, **flags}
         if config is None and "data" not in settings and flags.get("resume") in (None, "never", "auto"):
             settings["data"] = _ichthyosis_folder()

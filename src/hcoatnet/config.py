@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -66,6 +66,10 @@ class TrainConfig:
         {}, "Options of the architecture, each as key=value.", MODEL, example="importance=norm"
     )
     init: str = setting("scratch", "scratch, pretrained, or pretrained:FILE (.safetensors or .pth).", MODEL)
+
+    probe: bool = setting(
+        False, "Linear probe: the network stays as it began, a logistic regression is fitted on its features.", MODEL
+    )
 
     data: Path | None = setting(
         None, "Folder of photos, a manifest, or `synthetic` for the drawn set.", DATA, recipe=False
@@ -174,6 +178,12 @@ class TrainConfig:
         """Digest of :meth:`recipe`: equal for runs that differ in seed, fold, place or device only."""
         return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
 
+    def differences(self, stored: "TrainConfig") -> list[str]:
+        """What identifies a run and differs from ``stored``, one phrase a setting."""
+        mine = {**self.recipe(), "seed": self.seed, "repeat": self.repeat, "fold": self.fold}
+        theirs = {**stored.recipe(), "seed": stored.seed, "repeat": stored.repeat, "fold": stored.fold}
+        return [f"{as_flag(name)} is {mine[name]}, was {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+
 
 def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
     """Lay ``overrides`` (flags, or keyword settings in Python) over ``file`` over its protocol over the defaults.
@@ -182,7 +192,7 @@ def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> Tr
         ConfigError: An unknown key (the nearest is named), or a value of the wrong type or out of range.
     """
     from_file = read_settings(file) if file else {}
-    given = {**from_file, **_checked(overrides, "flag")}
+    given = {**from_file, **check_settings(overrides, "flag")}
     protocol = read_settings(protocol_file(given.get("protocol", DEFAULT_PROTOCOL)))
     config = TrainConfig(**{**protocol, **given})
     if config.val_share + config.test_share > 0.8:
@@ -208,6 +218,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: No such file, not a YAML mapping, an unknown key, or a wrong value.
     """
+    return rebased(check_settings(read_yaml(path), f"key in {path}"), path.parent)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: No such file, or not a YAML mapping.
+    """
     import yaml
 
     try:
@@ -222,8 +241,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         content = {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold `key: value` lines. Got a {type(content).__name__}.")
-    values = _checked(content, f"key in {path}")
-    return {name: _rebased(value, path.parent) for name, value in values.items()}
+    return content
 
 
 def write_settings(config: TrainConfig, path: Path) -> None:
@@ -256,17 +274,41 @@ def settings_fields() -> tuple[tuple[Field[Any], Any], ...]:
     return tuple((one, hints[one.name]) for one in fields(TrainConfig))
 
 
-def _checked(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    known = {one.name: (one, kind) for one, kind in settings_fields()}
+def check_settings(
+    values: Mapping[str, Any],
+    what: str,
+    *,
+    leave_out: Collection[str] = (),
+    also: Collection[str] = (),
+    command: str = "train",
+) -> dict[str, Any]:
+    """``values`` in the types of :class:`TrainConfig`.
+
+    Args:
+        values: Settings as YAML or flags give them.
+        what: What an unknown one is called in a message, such as ``flag``.
+        leave_out: Settings that are not known in this place.
+        also: Further names that are known in this place, to be suggested where a name is nearly theirs.
+        command: The command whose help lists what is known.
+
+    Raises:
+        ConfigError: An unknown name (the nearest is named), or a value of the wrong type or out of range.
+    """
+    known = {one.name: (one, kind) for one, kind in settings_fields() if one.name not in leave_out}
     checked = {}
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else " `hcoatnet train --help` lists the settings."
+            near = difflib.get_close_matches(str(name), [*also, *known], n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" `hcoatnet {command} --help` lists the settings."
             raise ConfigError(f"Unknown {what}: '{name}'.{hint}")
         one, kind = known[name]
         checked[name] = _in_range(one, _converted(name, value, kind))
     return checked
+
+
+def rebased(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings whose relative paths are seen from ``folder``, as seen from the working directory."""
+    return {name: _rebased(value, folder) for name, value in values.items()}
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:

@@ -32,6 +32,10 @@ class PredictionsError(HCoAtNetError):
     """A predictions table that is incomplete or inconsistent."""
 
 
+class EvidenceError(HCoAtNetError):
+    """Runs or studies that cannot be compared, or that cannot support what is asked of them."""
+
+
 class RunError(HCoAtNetError):
     """A run directory that cannot be used as asked."""
 

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from hcoatnet.evaluation.predictions import Predictions, build_predictions
-from hcoatnet.report import figures
+from hcoatnet.report import drawing, figures
 
 LONG_NAMES = (
     "Harlequin ichthyosis",
@@ -136,16 +136,16 @@ class TestConfusionMatrix:
         assert len({label.get_text() for label in figure.axes[1].get_xticklabels()}) == 12
 
     def test_text_contrasts_with_its_cell(self) -> None:
-        shades = [figures.BLUES(share) for share in np.linspace(0, 1, 201)]
-        assert min(figures._contrast(figures._readable_on(shade, quiet=False), shade) for shade in shades) >= 4.5
-        lightest = figures.BLUES(0.0)
-        assert figures._readable_on(lightest, quiet=True) == figures.QUIET
-        assert figures._contrast(figures.QUIET, lightest) >= 4.5
+        shades = [drawing.BLUES(share) for share in np.linspace(0, 1, 201)]
+        assert min(drawing.contrast(drawing.readable_on(shade, quiet=False), shade) for shade in shades) >= 4.5
+        lightest = drawing.BLUES(0.0)
+        assert drawing.readable_on(lightest, quiet=True) == drawing.QUIET
+        assert drawing.contrast(drawing.QUIET, lightest) >= 4.5
 
     def test_contrast_ratio_runs_from_1_to_21(self) -> None:
-        assert figures._contrast("white", "black") == pytest.approx(21)
-        assert figures._contrast("#777777", "#777777") == 1
-        assert figures._contrast("#777777", "white") == pytest.approx(4.478, abs=1e-3)  # published for this grey
+        assert drawing.contrast("white", "black") == pytest.approx(21)
+        assert drawing.contrast("#777777", "#777777") == 1
+        assert drawing.contrast("#777777", "white") == pytest.approx(4.478, abs=1e-3)  # published for this grey
 
 
 class TestLearningCurves:
@@ -212,7 +212,7 @@ class TestLearningCurves:
 
 class TestFiles:
     def test_png_and_svg(self, tmp_path: Path) -> None:
-        png, vector = figures.save(figures.confusion_matrix(table(LONG_NAMES), "Test photos"), tmp_path / "test.v1")
+        png, vector = drawing.save(figures.confusion_matrix(table(LONG_NAMES), "Test photos"), tmp_path / "test.v1")
         assert (png.name, vector.name) == ("test.v1.png", "test.v1.svg")
         with Image.open(png) as image:
             assert image.format == "PNG"
@@ -223,18 +223,18 @@ class TestFiles:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["test.v1.png", "test.v1.svg"]
 
     def test_equal_figures_give_equal_bytes_without_a_date(self) -> None:
-        one, two = (figures.svg(figures.learning_curves(history(5))) for _ in range(2))
+        one, two = (drawing.svg(figures.learning_curves(history(5))) for _ in range(2))
         assert one == two
         assert b"dc:date" not in one
 
     def test_figures_are_vectors_with_text_as_outlines(self) -> None:
-        content = figures.svg(figures.confusion_matrix(table(LONG_NAMES[:3]), "Test photos"))
+        content = drawing.svg(figures.confusion_matrix(table(LONG_NAMES[:3]), "Test photos"))
         assert b"<image" not in content
         assert b"<text" not in content
 
     def test_threads_draw_what_one_thread_draws(self) -> None:
         def draw(size: int) -> bytes:
-            return figures.svg(figures.confusion_matrix(table(LONG_NAMES[:size]), "t"))
+            return drawing.svg(figures.confusion_matrix(table(LONG_NAMES[:size]), "t"))
 
         sizes = [2, 3, 4] * 2
         with ThreadPoolExecutor(4) as threads:

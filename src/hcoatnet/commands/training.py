@@ -1,7 +1,7 @@
 """Models, training and evaluation: ``train``, ``evaluate``, ``models``, ``demo``."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
@@ -24,8 +24,10 @@ def _help(one: Field[Any], default: Any) -> str:
     return f"{text} [default: {default}]" if isinstance(default, str | int | float) else text
 
 
-def with_settings(command: Callable[..., None], fixed: Mapping[str, str]) -> Callable[..., None]:
-    """Give ``command(config, **flags)`` one flag for every setting.
+def with_settings(
+    command: Callable[..., None], fixed: Mapping[str, str], leave_out: Collection[str] = ()
+) -> Callable[..., None]:
+    """Give ``command(…, **flags)`` one flag for every setting, beside the parameters that it names itself.
 
     Only flags that were given reach it, so that files and protocols can lie under them; the help shows what holds
     without any.
@@ -33,12 +35,15 @@ def with_settings(command: Callable[..., None], fixed: Mapping[str, str]) -> Cal
     Args:
         command: The function behind the command.
         fixed: Settings that differ from the usual defaults; ``model`` among them gets no flag.
+        leave_out: Further settings that get no flag.
     """
     defaults = resolve_config(fixed)
     groups = {name: Group.create_ordered(name) for name in GROUPS}
-    parameters = [inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)]
+    named = inspect.signature(command).parameters.values()
+    parameters = [one for one in named if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    without = {*leave_out, *(one.name for one in parameters), *(["model"] if "model" in fixed else [])}
     for one, kind in settings_fields():
-        if one.name == "model" and "model" in fixed:
+        if one.name in without:
             continue
         flag = Parameter(
             help=_help(one, getattr(defaults, one.name)),
@@ -71,7 +76,7 @@ def settings_from(flags: dict[str, Any], config: Path | None) -> TrainConfig:
     return resolve_config(flags, stored.config_file)
 
 
-def train(config: Path | None = None, **flags: Any) -> None:
+def train(*, config: ConfigFile = None, **flags: Any) -> None:
     """Train one model, evaluate it once on the test photos, and leave a run directory with a report.
 
     Defaults < --protocol < --config < flags. Without --split a split of 70/15/15 is made that keeps every group whole.

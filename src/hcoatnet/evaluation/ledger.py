@@ -1,5 +1,7 @@
 """The test ledger: every opening of a test set leaves a line, so that nobody can look often and report once."""
 
+import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +14,23 @@ LEDGER_NAME = "test_ledger.jsonl"
 
 @dataclass(frozen=True)
 class Openings:
-    """How often the test set of one split was opened.
+    """How often the test sets of one or several splits were opened.
 
     Attributes:
-        openings: Lines of the ledger for this split.
+        openings: Lines of the ledgers for these splits.
         configurations: Different configurations among them; seeds and folds of one configuration count once.
     """
 
     openings: int
     configurations: int
+
+
+def ledger_beside(split: Path | None, data: Path | None) -> Path:
+    """The ledger of a run: beside its split file, or else beside its manifest, or in its folder of photos."""
+    if split is not None:
+        return split.parent / LEDGER_NAME
+    place = data or Path()
+    return (place if place.is_dir() else place.parent) / LEDGER_NAME
 
 
 def check_ledger(ledger: Path) -> None:
@@ -44,8 +54,6 @@ def record_opening(
     ledger: Path, *, run: str, weights_sha256: str, split_sha256: str, config_sha256: str, study: str | None = None
 ) -> None:
     """Append one line for the run named ``run``."""
-    import json
-
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run,
@@ -57,7 +65,7 @@ def record_opening(
     append_line(ledger, json.dumps(line))
 
 
-def count_openings(ledger: Path, split_sha256: str) -> Openings:
-    """Count the lines of ``ledger`` that belong to the split with this digest."""
-    rows = [row for row in read_json_lines(ledger) if row.get("split_sha256") == split_sha256]
+def count_openings(ledgers: Iterable[Path], splits: Collection[str]) -> Openings:
+    """Count the lines of the ledgers that belong to any of the splits with these digests, such as a study's."""
+    rows = [row for ledger in ledgers for row in read_json_lines(ledger) if row.get("split_sha256") in splits]
     return Openings(len(rows), len({row.get("config_sha256") for row in rows}))

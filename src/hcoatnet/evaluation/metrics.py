@@ -130,10 +130,19 @@ def expected_calibration_error(labels: Integers, probabilities: Floats) -> float
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     bins = max(1, min(CALIBRATION_BINS, len(labels) // PHOTOS_PER_BIN))
-    starts = [part[0] for part in np.array_split(np.sort(confidence), bins)]
-    bin_of_photo = np.searchsorted(starts, confidence, side="right")
-    gaps = np.bincount(bin_of_photo, weights=right - confidence)
+    gaps = np.bincount(equal_mass_bins(confidence, bins), weights=right - confidence)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def equal_mass_bins(values: Floats, bins: int) -> Integers:
+    """Bin of each value, shape (n,): as equally many in each of at most ``bins`` bins as equal values allow.
+
+    Equal values share a bin, so the order of the rows does not matter. The bins are numbered from 0, in the order of
+    the values; none is empty.
+    """
+    starts = np.unique([part[0] for part in np.array_split(np.sort(values), min(bins, len(values)))])
+    position: Integers = np.searchsorted(starts, values, side="right") - 1
+    return position
 
 
 def _specificity(matrix: npt.NDArray[np.int64]) -> Floats:

@@ -112,6 +112,44 @@ def build_predictions(photos: pd.DataFrame, logits: npt.NDArray[Any], classes: S
     return Predictions(pd.concat(parts, axis=1), tuple(classes))
 
 
+def check_probabilities(probabilities: Floats, labels: Integers, groups: npt.NDArray[np.object_] | None = None) -> None:
+    """Refuse arrays that cannot be the probabilities, true classes and groups of the same photos.
+
+    Args:
+        probabilities: Shape (n, classes), each row summing to 1.
+        labels: Index of the true class, shape (n,).
+        groups: Name of each photo's group, shape (n,).
+
+    Raises:
+        PredictionsError: The shapes do not fit, there is no photo, a value is NaN or outside [0, 1], or a label is no
+            class.
+    """
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or not len(probabilities):
+        raise PredictionsError(
+            f"Probabilities must have the shape (photos, classes), with a photo and two classes at least; got "
+            f"{probabilities.shape}."
+        )
+    n, classes = probabilities.shape
+    for name, values in (("labels", labels), ("groups", groups)):
+        if values is not None and values.shape != (n,):
+            raise PredictionsError(f"{n} photos need {name} of shape ({n},); got {values.shape}.")
+    if ((labels < 0) | (labels >= classes)).any():
+        raise PredictionsError(f"Labels must be 0 to {classes - 1}; got {labels.min()} to {labels.max()}.")
+    bad = ~((probabilities >= 0) & (probabilities <= 1 + TOLERANCE)).all(axis=1)
+    bad |= ~np.isclose(probabilities.sum(axis=1), 1, rtol=0, atol=TOLERANCE)
+    if bad.any():
+        raise PredictionsError(
+            f"The probabilities of {int(bad.sum())} photos (first: row {int(bad.argmax())}) are not between 0 and 1, "
+            f"or do not sum to 1 within {TOLERANCE}."
+        )
+
+
+def with_logits(predictions: Predictions, logits: npt.NDArray[Any]) -> Predictions:
+    """The same photos with other logits, shape (n, classes), and the probabilities that belong to them."""
+    drop = [prefix + name for prefix in (LOGIT_PREFIX, PROBABILITY_PREFIX) for name in predictions.classes]
+    return build_predictions(predictions.table.drop(columns=drop), logits, predictions.classes)
+
+
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write the table as CSV: equal tables give equal bytes, and reading gives back every number bit for bit."""
     write_text(path, predictions.table.to_csv(index=False, lineterminator="\n"))

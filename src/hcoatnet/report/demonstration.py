@@ -1,19 +1,17 @@
 """The page of ``hcoatnet demo``: two models on one honest split, and one of them on a split that leaks."""
 
-import base64
 import json
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hcoatnet.data.images import open_photo
 from hcoatnet.data.manifest import Manifest
 from hcoatnet.evaluation.predictions import read_predictions
 from hcoatnet.files import write_text
-from hcoatnet.report.html import render
+from hcoatnet.report.page import render
+from hcoatnet.report.thumbnails import thumbnail
 
 SAMPLES = 6
 
@@ -87,12 +85,4 @@ def write_demo_page(folder: Path, manifest: Manifest, proposed: Trained, honest:
 def _samples(manifest: Manifest, label: str) -> list[str]:
     """The first photo of each of the first few patients of a class, as data URIs."""
     rows = manifest.table[manifest.table["label"] == label].drop_duplicates("group").head(SAMPLES)
-    return [_thumbnail(manifest.folder / path) for path in rows["path"]]
-
-
-def _thumbnail(path: Path) -> str:
-    buffer = BytesIO()
-    photo = open_photo(path)
-    photo.thumbnail((96, 96))
-    photo.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return [thumbnail(manifest.folder / path, side=96) or "" for path in rows["path"]]

@@ -1,150 +1,53 @@
-"""Reports as one self-contained HTML page, made from the files of a run or of an evaluation.
+"""The page of one run, and that of an evaluation of a run on other photos, each made from plain files."""
 
-A page needs no network, prints well, is readable on a phone and in the dark, and names no absolute path. Whatever comes
-from a user's data (class names, notes, settings) is escaped.
-"""
-
-import base64
-import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-import hcoatnet
-from hcoatnet.errors import RunError
+from hcoatnet.errors import EvidenceError
+from hcoatnet.evaluation.comparison import FEW, compare
+from hcoatnet.evaluation.evidence import Arm, Cell
+from hcoatnet.evaluation.ledger import Openings
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
 from hcoatnet.files import write_text
 from hcoatnet.report import figures
-
-FEW_PHOTOS = 30
-SUBSET_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
-VALIDATION_CHOSE = (
-    "The validation photos chose the epoch whose weights were kept, so figures on them are likely to flatter the model."
-)
-CURVES = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_balanced_accuracy", "learning_rate", "best"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A row of the table of results: its key in the summary, its name, and one plain line about it."""
-
-    key: str
-    name: str
-    explanation: str
-
-
-METRICS = (
-    Metric("accuracy", "Accuracy", "Share of photos that were named rightly. Common classes dominate it."),
-    Metric("balanced_accuracy", "Balanced accuracy", "Mean recall of the classes that have photos here."),
-    Metric("macro_f1", "Macro F1", "Mean over all classes of F1, the harmonic mean of precision and recall."),
-    Metric("macro_precision", "Macro precision", "Mean over all classes of precision; 0 for a class never named."),
-    Metric("macro_recall", "Macro recall", "Mean over all classes of recall; 0 for a class without photos."),
-    Metric("weighted_f1", "Weighted F1", "Mean of F1 weighted by photos. Common classes dominate it."),
-    Metric("cohen_kappa", "Cohen’s κ", "Agreement beyond chance: 0 is chance, 1 is perfect."),
-    Metric("matthews_correlation", "Matthews correlation", "True against named classes: 0 is chance, 1 is perfect."),
-    Metric(
-        "log_loss",
-        "Log loss",
-        "Mean surprise at the true class, in nats; lower is better. Equal odds for {classes} classes give {even:.3f}.",
-    ),
-    Metric("brier", "Brier score", "Squared error of the probabilities, summed over classes: 0 to 2, lower is better."),
-    Metric(
-        "expected_calibration_error",
-        "Expected calibration error",
-        "Mean distance of confidence from accuracy, in bins of equally many photos; lower is better.",
-    ),
-)
+from hcoatnet.report.card import card_of
+from hcoatnet.report.checklist import checklist_of
+from hcoatnet.report.comparison_tables import subgroups_table
+from hcoatnet.report.data_tables import SUBSET_TITLES, count_table, subsets_table
+from hcoatnet.report.examination import Examination, examine
+from hcoatnet.report.facts import Subject, facts_of
+from hcoatnet.report.page import Picture, Report, render
+from hcoatnet.report.probability_section import Section, curve_pictures, probability_section
+from hcoatnet.report.record import RunRecord, existing, openings_of
+from hcoatnet.report.subset import VALIDATION_CHOSE, Subset, results_table
+from hcoatnet.report.tables import Table, Value
+from hcoatnet.report.words import counted, duration, shown, times, without_folder
 
 
 @dataclass(frozen=True)
-class Subset:
-    """What the page says of one predictions table; ``title`` is such as "Test"."""
+class RunTables:
+    """The tables of a run's page.
 
-    title: str
-    predictions: Predictions
-    summary: Mapping[str, Any]
+    Attributes:
+        results: Every metric.
+        per_class: One table a subset.
+        photos: Photos of each class and subset.
+        subgroups: One table a column.
+    """
 
-    @property
-    def name(self) -> str:
-        """Reads as in "152 test photos"."""
-        return self.title.lower()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the confusion matrix."""
-        return self.predictions.classes
+    results: Table
+    per_class: tuple[Table, ...]
+    photos: Table
+    subgroups: tuple[Table, ...]
 
     @property
-    def right(self) -> int:
-        """Photos that were named rightly."""
-        return int(np.trace(self.summary["confusion_matrix"]))
-
-    @property
-    def floor_class(self) -> str:
-        """The class with most photos."""
-        per_class = self.summary["per_class"]
-        return max(self.classes, key=lambda name: int(per_class[name]["support"]))
-
-    @property
-    def floor_share(self) -> float:
-        """Accuracy of always naming that class."""
-        return float(self.summary["per_class"][self.floor_class]["support"] / self.summary["n"])
-
-    @property
-    def classes_with_few(self) -> tuple[str, ...]:
-        """Classes with so few photos that they are marked."""
-        return tuple(name for name, row in self.summary["per_class"].items() if row["support"] < FEW_PHOTOS)
-
-    @property
-    def summary_in_words(self) -> str:
-        """A paragraph for a reader who knows no metric."""
-        floor = self.summary["per_class"][self.floor_class]["support"]
-        above = "" if self.right > floor else " The model does no better than that."
-        chose = f" {VALIDATION_CHOSE}" if self.title == SUBSET_TITLES["val"] else ""
-        photos = f"{_counted(self.summary['n'], f'{self.name} photo')} of {_counted(self.summary['groups'], 'group')}"
-        return (
-            f"On {photos} the model was right on {self.right:,} ({_percent(self.summary['accuracy']['value'])}). "
-            f"Always naming the most common class, {self.floor_class}, would have been right on {floor:,} "
-            f"({_percent(self.floor_share)}).{above}{self._best_and_worst()}{chose}"
-        )
-
-    @cached_property
-    def confusion(self) -> dict[str, str]:
-        """The confusion matrix as a picture."""
-        wrong = np.array(self.summary["confusion_matrix"])
-        np.fill_diagonal(wrong, 0)
-        true, named = np.unravel_index(wrong.argmax(), wrong.shape)
-        n = self.summary["n"]
-        text = (
-            f"Confusion matrix of {_counted(n, f'{self.name} photo')}: {self.right:,} on the diagonal, named rightly."
-        )
-        if wrong.any():
-            most = f"{self.classes[true]} named {self.classes[named]}, {_counted(int(wrong.max()), 'photo')}"
-            text += f" Most frequent confusion: {most}."
-        return _picture(figures.confusion_matrix(self.predictions, f"{self.title} photos"), text)
-
-    def _best_and_worst(self) -> str:
-        per_class = self.summary["per_class"]
-        found = [name for name in self.classes if per_class[name]["support"]]
-        best, worst = (pick(found, key=lambda name: float(per_class[name]["recall"])) for pick in (max, min))
-        if per_class[best]["recall"] == per_class[worst]["recall"]:
-            return ""
-        best_of, worst_of = (self._found_of(name) for name in (best, worst))
-        return f" It found {best} best ({best_of}) and {worst} least ({worst_of})."
-
-    def _found_of(self, name: str) -> str:
-        index = self.classes.index(name)
-        return f"{self.summary['confusion_matrix'][index][index]:,} of {self.summary['per_class'][name]['support']:,}"
+    def all(self) -> tuple[Table, ...]:
+        """In the order of the page."""
+        return (self.results, *self.per_class, *self.subgroups, self.photos)
 
 
 def write_run_report(run: Path, metrics: Mapping[str, Any]) -> Path:
@@ -154,36 +57,70 @@ def write_run_report(run: Path, metrics: Mapping[str, Any]) -> Path:
         RunError: A file that the report is made from is missing.
         PredictionsError: A predictions table of the run is not valid.
     """
-    manifest, split = (_read_table(run / name) for name in ("manifest.csv", "split.csv"))
-    photos = manifest[["path", "label"]].merge(split, on="path")
-    columns = {title: photos[photos["subset"] == key] for key, title in SUBSET_TITLES.items()}
-    subsets = [
-        Subset(SUBSET_TITLES[key], read_predictions(_existing(run / f"predictions_{key}.csv")), metrics["subsets"][key])
+    write_text(run / "report.html", run_report(RunRecord(run, metrics)).page)
+    return run / "report.html"
+
+
+def run_report(record: RunRecord, by: Sequence[str] = ()) -> Report:
+    """The report of a run.
+
+    Args:
+        record: Its files.
+        by: Metadata columns whose values become subgroups.
+
+    Raises:
+        RunError: A file that the report is made from is missing.
+        PredictionsError: A predictions table of the run is not valid.
+        EvidenceError: A column cannot be used for subgroups.
+    """
+    metrics = record.metrics
+    predictions = {
+        key: read_predictions(existing(record.folder / f"predictions_{key}.csv"))
         for key in ("test", "val")
         if key in metrics["subsets"]
-    ]
-    context = {
-        "kicker": "Run report",
-        "title": _without_folder(" · ".join(filter(None, (metrics[key] for key in ("model", "init", "protocol"))))),
-        "facts": [
-            f"{metrics['parameters']:,} parameters",
-            f"best epoch {metrics['best_epoch']} of {metrics['epochs']}",
-            f"trained in {_duration(metrics['training_seconds'])}",
-        ],
-        "synthetic": _all_synthetic(manifest),
-        "warning": None,
-        "subsets": subsets,
-        "curves": _learning_curves(_read_history(run / "history.csv")),
-        "monitor": metrics["monitor"].replace("_", " ").replace("f1", "F1"),
-        "data": _count_photos(columns | {"All": photos}, metrics["classes"]),
-        "test_set": _openings(metrics["test_ledger"]),
-        "limits": ["This is one run on one split.", *_limits(subsets)],
-        "notes": metrics["notes"],
-        "settings": [(name, _shown(value)) for name, value in _read_settings(run / "config.yaml").items()],
-        "environment": _environment(json.loads(_existing(run / "environment.json").read_text(encoding="utf-8"))),
-        "hashes": [(name, metrics[f"{name}_sha256"]) for name in ("config", "manifest", "split", "weights")],
     }
-    return _write_page(run, context)
+    examination, refused = _examine(record, predictions, by)
+    row = examination.row(metrics["model"]) if examination is not None else None
+    subsets = [
+        Subset(SUBSET_TITLES[key], table, metrics["subsets"][key], row if key == "test" else None)
+        for key, table in predictions.items()
+    ]
+    section = _section(examination, record.photo_folder, subsets[0])
+    tables = RunTables(
+        results=results_table(subsets, examination.comparison if examination is not None else None),
+        per_class=tuple(subset.per_class_table for subset in subsets),
+        photos=subsets_table(record.photos, metrics["classes"]),
+        subgroups=_subgroup_tables(examination),
+    )
+    curves = _learning_curves(record)
+    openings = openings_of([record]) or _openings_at_the_end(metrics)
+    examined = (examination,) if examination is not None else ()
+    facts = facts_of(Subject({metrics["model"]: [record]}, examined, openings))
+    card, checklist = card_of(_title(metrics), facts), checklist_of(facts)
+    page = render(
+        "report.html.jinja",
+        {
+            **_run_context(record),
+            "subsets": subsets,
+            "headline": _headline(subsets[0]),
+            "section": section,
+            "contents": _contents(section, tables, curves),
+            "tables": tables,
+            "curves": curves,
+            "test_set": _openings("test" in metrics["subsets"], openings),
+            "limits": ["This is one run on one split.", *_limits(subsets, refused)],
+            "card": card,
+            "checklist": checklist,
+        },
+    )
+    confusions = (one.confusions_table for one in subsets)
+    return Report(
+        page=page,
+        pictures=(*(one.picture for one in subsets), *section.pictures.values(), *([curves] if curves else [])),
+        tables=(*tables.all, *confusions, *section.tables.values(), *section.extra_tables),
+        card=card,
+        checklist=checklist,
+    )
 
 
 def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Mapping[str, Any]) -> Path:
@@ -195,110 +132,183 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
         metrics: Keys run, model, init, data (names), overlap (photos and groups of these data that the run trained on
             or was chosen by, or None), summary (of ``predictions``) and notes.
     """
-    subset = Subset("Evaluated", predictions, metrics["summary"])
+    cell = Cell(metrics["run"], 0, 0, 0, predictions, predictions, (0,) * len(predictions.classes), "", "")
+    refused = None
+    try:
+        comparison = compare([Arm(metrics["model"], metrics["init"], (cell,))])
+    except EvidenceError as error:
+        comparison, refused = None, str(error)
+    subset = Subset("Evaluated", predictions, metrics["summary"], comparison.rows[0] if comparison else None)
+    section = _section(None, folder, subset)
+    tables = RunTables(
+        results=results_table([subset], comparison),
+        per_class=(subset.per_class_table,),
+        photos=count_table({"Photos (groups)": predictions.table}, predictions.classes),
+        subgroups=(),
+    )
     context = {
         "kicker": "Evaluation report",
-        "title": _without_folder(f"{metrics['model']} · {metrics['init']} · on {metrics['data']}"),
+        "title": without_folder(f"{metrics['model']} · {metrics['init']} · on {metrics['data']}"),
         "facts": [f"model of run {metrics['run']}"],
-        "synthetic": _all_synthetic(predictions.table),
+        "synthetic": all_synthetic(predictions.table),
         "warning": _overlap(metrics["overlap"]),
         "subsets": [subset],
+        "headline": _headline(subset),
+        "section": section,
+        "contents": _contents(section, tables, None)[:-2],
+        "tables": tables,
         "curves": None,
-        "data": _count_photos({"Photos (groups)": predictions.table}, predictions.classes),
         "test_set": None,
-        "limits": ["This is one trained model on one set of photos.", *_limits([subset])],
+        "limits": ["This is one trained model on one set of photos.", *_limits([subset], refused)],
         "notes": metrics["notes"],
         "settings": None,
     }
-    return _write_page(folder, context)
-
-
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """A page from one of the package's templates, with everything in ``context`` escaped."""
-    environment = Environment(
-        loader=PackageLoader("hcoatnet.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(context, version=hcoatnet.__version__)
-
-
-def _write_page(folder: Path, context: Mapping[str, Any]) -> Path:
-    classes = len(context["subsets"][0].classes)
-    metrics = [(m, m.explanation.format(classes=classes, even=math.log(classes))) for m in METRICS]
-    write_text(folder / "report.html", render("report.html.jinja", {**context, "metrics": metrics, "few": FEW_PHOTOS}))
+    write_text(folder / "report.html", render("report.html.jinja", context))
     return folder / "report.html"
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise RunError(
-            f"{path.parent} holds no {path.name}: the report is made from it. Train or evaluate the run again."
-        )
-    return path
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(_existing(path), dtype=str, keep_default_na=False)
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = yaml.safe_load(_existing(path).read_text(encoding="utf-8"))
-    return settings
-
-
-def _read_history(path: Path) -> pd.DataFrame:
-    """The history without rows that a crash tore; of an epoch that was run again, the last row."""
-    rows = pd.read_csv(_existing(path), dtype=str, on_bad_lines="skip")
-    numbers = pd.DataFrame({name: pd.to_numeric(rows[name], errors="coerce") for name in CURVES}).dropna()
-    return numbers.drop_duplicates("epoch", keep="last").sort_values("epoch")
-
-
-def _learning_curves(history: pd.DataFrame) -> dict[str, str] | None:
-    if history.empty:
-        return None
-    first, last = history.iloc[0], history.iloc[-1]
-    text = (
-        f"Learning curves over {_counted(len(history), 'epoch')}: training loss from {first['train_loss']:.2f} to "
-        f"{last['train_loss']:.2f}, validation loss from {first['val_loss']:.2f} to {last['val_loss']:.2f}, highest "
-        f"validation macro F1 {history['val_macro_f1'].max():.3f}."
-    )
-    return _picture(figures.learning_curves(history), text)
-
-
-def _picture(figure: Figure, text: str) -> dict[str, str]:
-    """An image element's source and its alternative text. As an image, an SVG keeps its ids to itself."""
-    return {"source": f"data:image/svg+xml;base64,{base64.b64encode(figures.svg(figure)).decode()}", "text": text}
-
-
-def _count_photos(columns: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> dict[str, Any]:
-    def count(photos: pd.DataFrame) -> dict[str, int]:
-        return {"photos": len(photos), "groups": photos["group"].nunique()}
-
-    return {
-        "columns": list(columns),
-        "classes": [
-            (name, [count(photos[photos["label"] == name]) for photos in columns.values()]) for name in classes
-        ],
-        "totals": [count(photos) for photos in columns.values()],
-    }
-
-
-def _all_synthetic(photos: pd.DataFrame) -> bool:
+def all_synthetic(photos: pd.DataFrame) -> bool:
+    """Whether every photo was drawn by the program."""
     return "source" in photos.columns and bool((photos["source"] == "synthetic").all())
 
 
-def _openings(ledger: Mapping[str, int] | None) -> str:
-    if ledger is None:
+def _examine(
+    record: RunRecord, predictions: Mapping[str, Predictions], by: Sequence[str]
+) -> tuple[Examination | None, str | None]:
+    """What the test photos say, or why nothing can be computed from them."""
+    if "test" not in predictions:
+        return None, None
+    metrics, settings = record.metrics, record.settings
+    train = record.photos.loc[record.photos["subset"] == "train", "label"].value_counts()
+    cell = Cell(
+        run=record.folder.resolve().name,
+        seed=int(metrics.get("seed", 0)),
+        repeat=int(settings.get("repeat") or 0),
+        fold=int(settings.get("fold") or 0),
+        val=predictions["val"],
+        test=predictions["test"],
+        train_counts=tuple(int(train.get(name, 0)) for name in metrics["classes"]),
+        split_sha256=metrics["split_sha256"],
+        config_sha256=metrics["config_sha256"],
+    )
+    arm = Arm(metrics["model"], metrics["init"], (cell,))
+    try:
+        compare([arm], replicates=100)
+    except EvidenceError as error:
+        return None, str(error)
+    return examine([arm], by=by), None
+
+
+def _section(examination: Examination | None, photos: Path, main: Subset) -> Section:
+    """What is said of the probabilities: curves alone where there is nothing to fit a temperature on."""
+    if examination is not None:
+        return probability_section(examination, photos)
+    pictures: dict[str, Picture] = {}
+    if len(set(main.predictions.labels)) > 1:
+        pictures = curve_pictures({"the model": main.predictions})
+    return Section("", "", pictures, {}, (), (), {}, (), "")
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    return without_folder(" · ".join(filter(None, (metrics[key] for key in ("model", "init", "protocol")))))
+
+
+def _run_context(record: RunRecord) -> dict[str, Any]:
+    """What a page says of a run before and after its results."""
+    metrics = record.metrics
+    return {
+        "kicker": "Run report",
+        "title": _title(metrics),
+        "facts": [
+            f"{metrics['parameters']:,} parameters",
+            f"best epoch {metrics['best_epoch']} of {metrics['epochs']}",
+            f"trained in {duration(metrics['training_seconds'])}",
+        ],
+        "synthetic": all_synthetic(record.manifest),
+        "warning": None,
+        "notes": metrics["notes"],
+        "settings": [(name, shown(value)) for name, value in record.settings.items()],
+        "environment": list(record.environment.items()),
+        "hashes": [(name, metrics[f"{name}_sha256"]) for name in ("config", "manifest", "split", "weights")],
+    }
+
+
+def _subgroup_tables(examination: Examination | None) -> tuple[Table, ...]:
+    if examination is None:
+        return ()
+    return tuple(subgroups_table(column, found) for column, found in examination.subgroups.items())
+
+
+def _contents(section: Section, tables: RunTables, curves: Picture | None) -> list[tuple[str, str]]:
+    """The places of a page that are there; the last two only where it is that of a run."""
+    places = {
+        "results": ("Results", True),
+        "confusions": ("Confusions", True),
+        "ranking": ("ROC", "roc" in section.pictures),
+        "calibration": ("Calibration", "reliability" in section.pictures),
+        "abstaining": ("Abstaining", "reliability" in section.pictures),
+        "errors": ("Errors", bool(section.failures_of)),
+        "subgroups": ("Subgroups", bool(tables.subgroups)),
+        "training": ("Training", curves is not None),
+        "photos": ("Photos", True),
+        "limits": ("Limits", True),
+        "card": ("Model card", True),
+        "checklist": ("Checklist", True),
+    }
+    return [(place, name) for place, (name, there) in places.items() if there]
+
+
+def _headline(main: Subset) -> list[tuple[str, Value, str]]:
+    accuracy, balanced, macro_f1 = (main.value(key) for key in ("accuracy", "balanced_accuracy", "macro_f1"))
+    return [
+        ("Accuracy", accuracy, f"{main.right:,} of {counted(main.summary['n'], 'photo')}"),
+        ("Most common class alone", Value(main.floor_share, "percent"), f"always naming {main.floor_class}"),
+        ("Balanced accuracy", balanced, "every class counts the same"),
+        ("Macro F1", macro_f1, "every class counts the same"),
+    ]
+
+
+def _learning_curves(record: RunRecord) -> Picture | None:
+    history = record.history
+    if history.empty:
+        return None
+    first, last = history.iloc[0], history.iloc[-1]
+    monitor = record.metrics["monitor"].replace("_", " ").replace("f1", "F1")
+    return Picture(
+        "learning_curves",
+        figures.learning_curves(history),
+        f"Learning curves over {counted(len(history), 'epoch')}: training loss from {first['train_loss']:.2f} to "
+        f"{last['train_loss']:.2f}, validation loss from {first['val_loss']:.2f} to {last['val_loss']:.2f}, highest "
+        f"validation macro F1 {history['val_macro_f1'].max():.3f}.",
+        f"Learning curves. The dotted line marks the epoch whose weights were kept, chosen by {monitor} on the "
+        "validation photos. The test photos play no part in these curves.",
+    )
+
+
+def _openings_at_the_end(metrics: Mapping[str, Any]) -> Openings | None:
+    """How often the test photos had been opened when the run ended."""
+    ledger = metrics["test_ledger"]
+    return Openings(ledger["openings"], ledger["configurations"]) if ledger else None
+
+
+def _openings(opened: bool, openings: Openings | None) -> str:
+    if not opened:
+        by_others = (
+            f" Other runs opened the same test photos {times(openings.openings)}."
+            if openings is not None and openings.openings
+            else ""
+        )
         return (
             "The test set has not been opened: no figure about the model comes from it, and nothing was chosen by it."
+            + by_others
         )
-    openings, configurations = ledger["openings"], ledger["configurations"]
-    times = {1: "once", 2: "twice"}.get(openings, f"{openings:,} times")
-    said = f"The test photos of this split have been opened {times}, by {_counted(configurations, 'configuration')}."
-    if configurations == 1:
+    if openings is None:
+        return "No test ledger was found, so how often the test photos were opened is not known."
+    said = (
+        f"The test photos of this split have been opened {times(openings.openings)}, by "
+        f"{counted(openings.configurations, 'configuration')}."
+    )
+    if openings.configurations == 1:
         return f"{said} No other configuration has been compared on them."
     return (
         f"{said} The more configurations are tried on the same test photos, the more the best of them owes to luck and "
@@ -310,60 +320,31 @@ def _overlap(overlap: Mapping[str, int] | None) -> str | None:
     if overlap is None or not (overlap["photos"] or overlap["groups"]):
         return None
     return (
-        f"{_counted(overlap['photos'], 'photo')} and {_counted(overlap['groups'], 'group')} of these data are also "
+        f"{counted(overlap['photos'], 'photo')} and {counted(overlap['groups'], 'group')} of these data are also "
         "among those that the model was trained on or chosen by. The figures on this page flatter the model: expect "
         "less on new patients."
     )
 
 
-def _limits(subsets: Sequence[Subset]) -> list[str]:
+def _limits(subsets: Sequence[Subset], refused: str | None) -> list[str]:
     n = subsets[0].summary["n"]
+    alone = (
+        "The intervals say how far other photos of the same kind would move the figures, not how far another seed or "
+        "split would."
+        if subsets[0].row is not None
+        else "The figures have no intervals."
+    )
     limits = [
-        "The figures have no intervals, and alone they do not support a claim that this model is better or worse than "
-        f"another: one photo of {n:,} is {100 / n:.1f} points of accuracy, and another seed or split would give other "
-        "figures.",
+        f"{alone} Alone they do not support a claim that this model is better or worse than another: one photo of "
+        f"{n:,} is {100 / n:.1f} points of accuracy.",
         "Photos from other cameras, clinics or skin types than those in this data set were not tried.",
-        "The probabilities are those of the network, not calibrated.",
+        "The probabilities are those of the network, not calibrated, unless a figure says otherwise.",
     ]
+    if refused:
+        limits.append(f"Intervals and all that follows from them could not be computed. {refused}")
     few = sorted({name for subset in subsets for name in subset.classes_with_few})
     if few:
-        limits.append(f"A few photos decide the figures of classes with fewer than {FEW_PHOTOS}: {', '.join(few)}.")
+        limits.append(f"A few photos decide the figures of classes with fewer than {FEW}: {', '.join(few)}.")
     if any(subset.title == SUBSET_TITLES["val"] for subset in subsets):
         limits.append(VALIDATION_CHOSE)
     return limits
-
-
-def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    machine = [(name, _shown(value)) for name, value in environment.items() if name != "packages"]
-    return machine + [(name, _shown(value)) for name, value in environment["packages"].items()]
-
-
-def _shown(value: Any) -> str:
-    """A setting as it stands in YAML, short enough for a table."""
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) for item in value)
-    return _without_folder(str(value))
-
-
-def _without_folder(text: str) -> str:
-    """Only the last part of an absolute path, also after a prefix such as ``pretrained:``."""
-    return re.sub(r"(^|(?<=[\s:]))(?:[A-Za-z]:[\\/]|/|\\\\)(?:[^·]*[\\/])?", "", text)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [(hours, "h"), (minutes, "min"), (rest if not hours else 0, "s")]
-    return " ".join(f"{value} {unit}" for value, unit in parts if value) or "under a second"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

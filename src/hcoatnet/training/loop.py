@@ -163,7 +163,7 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
         )
         learner.rows.append(row)
         if best:
-            save_weights(learner.evaluated, run.weights_file, _description(config, material.classes, epoch))
+            save_weights(learner.evaluated, run.weights_file, describe_weights(config, material.classes, epoch))
         save_state(learner.state(), run.state_file)
         append_history(run.history_file, asdict(row))
         journal.say(_line(row, config.epochs))
@@ -238,7 +238,8 @@ def _is_best(monitor: str, validated: dict[str, float], rows: list[Row]) -> bool
     return sign * validated[name] > max(values, default=-math.inf)
 
 
-def _description(config: TrainConfig, classes: tuple[str, ...], epoch: int) -> dict[str, Any]:
+def describe_weights(config: TrainConfig, classes: tuple[str, ...], epoch: int) -> dict[str, Any]:
+    """What a file of weights says about itself; epochs count from 0."""
     return {"model": config.model, "image_size": config.image_size, "classes": list(classes), "epoch": epoch + 1}
 
 

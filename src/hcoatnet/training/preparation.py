@@ -7,13 +7,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from hcoatnet.config import SYNTHETIC, TrainConfig, as_flag
+from hcoatnet.config import SYNTHETIC, TrainConfig
 from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.proof import SplitProof
 from hcoatnet.data.sources.source import load_data
 from hcoatnet.data.splits import Folds, Split, hold_out, prove, read_split
 from hcoatnet.errors import ConfigError, RunError
-from hcoatnet.evaluation.ledger import LEDGER_NAME
+from hcoatnet.evaluation.ledger import ledger_beside
 from hcoatnet.files import write_bytes, write_text
 from hcoatnet.training.run_directory import RunDirectory
 
@@ -81,14 +81,10 @@ def check_unchanged(config: TrainConfig, stored: TrainConfig, run: RunDirectory)
     Raises:
         RunError: Naming all that differs.
     """
-    mine = {**config.recipe(), "seed": config.seed, "repeat": config.repeat, "fold": config.fold}
-    theirs = {**stored.recipe(), "seed": stored.seed, "repeat": stored.repeat, "fold": stored.fold}
-    differences = [
-        f"{as_flag(name)} is {mine[name]}, was {theirs[name]}" for name in mine if mine[name] != theirs[name]
-    ]
+    differences = config.differences(stored)
     if config.data is not None and config.data.exists():
         manifest, _ = load_data(config.data)
-        if manifest.to_csv() != run.manifest_file.read_text(encoding="utf-8"):
+        if manifest.to_csv() != read_manifest(run.manifest_file).to_csv():
             differences.append(f"the photos or labels in {config.data} have changed since")
         if config.split is not None and _chosen_split(config, manifest).to_csv() != run.split_file.read_text("utf-8"):
             differences.append(f"the split {config.split} is another")
@@ -123,17 +119,14 @@ def with_drawn_photos(config: TrainConfig) -> tuple[TrainConfig, tuple[str, ...]
 
 def ledger_of(config: TrainConfig) -> Path:
     """The test ledger: beside the split file given, or beside the manifest, or in the folder of photos."""
-    if config.split is not None:
-        return config.split.parent / LEDGER_NAME
-    data = config.data or Path()
-    return (data if data.is_dir() else data.parent) / LEDGER_NAME
+    return ledger_beside(config.split, config.data)
 
 
-def build_accelerator(config: TrainConfig) -> Accelerator:
-    """accelerate, on the device and with the precision asked for.
+def usable_device(config: TrainConfig) -> str:
+    """The device that ``config`` asks for, or the best one where it leaves the choice.
 
     Raises:
-        ConfigError: The device, or the precision on it, is not to be had here.
+        ConfigError: It is not to be had here.
     """
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = config.device
@@ -142,6 +135,16 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     if not present[device]:
         usable = ", ".join(name for name, there in present.items() if there)
         raise ConfigError(f"--device {device} is not available here. Usable: {usable}, or auto.")
+    return device
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """accelerate, on the device and with the precision asked for.
+
+    Raises:
+        ConfigError: The device, or the precision on it, is not to be had here.
+    """
+    device = usable_device(config)
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

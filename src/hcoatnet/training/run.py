@@ -1,12 +1,8 @@
 """``hcoatnet train``: from settings to a finished run directory."""
 
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -17,11 +13,13 @@ from torch import nn
 from hcoatnet.config import TrainConfig
 from hcoatnet.data.loading import EpochOrder, TrainingPhotos, drawing_weights, evaluation_loader, training_loader
 from hcoatnet.errors import HCoAtNetError, RunError
+from hcoatnet.evaluation.calibration_file import calibration_of_run
 from hcoatnet.evaluation.ledger import check_ledger, count_openings
 from hcoatnet.evaluation.metrics import summarise
-from hcoatnet.evaluation.predictions import write_predictions
+from hcoatnet.evaluation.predictions import Predictions, write_predictions
 from hcoatnet.files import sha256_of_file, write_json
-from hcoatnet.report import figures
+from hcoatnet.interruption import Terminated, sigterm_raises
+from hcoatnet.report import drawing, figures
 from hcoatnet.report.html import write_run_report
 from hcoatnet.seeding import Purpose, derive, deterministic_algorithms, seed_everything
 from hcoatnet.training.journal import Journal
@@ -36,14 +34,11 @@ from hcoatnet.training.preparation import (
     stored_data,
     with_drawn_photos,
 )
+from hcoatnet.training.probe import fit_probe
 from hcoatnet.training.run_directory import RunDirectory
 from hcoatnet.training.scoring import predict_photos, record_test_opening, subset_rows, trained_model
 
 TITLES = {"val": "Validation photos", "test": "Test photos"}
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt it is no error: the run can be continued."""
 
 
 def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
@@ -73,7 +68,7 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
     model, loaded = build_model(config, len(prepared.manifest.classes))
     prepared = replace(prepared, notes=(*drawn, *prepared.notes, *loaded))
     run.path.mkdir(parents=True, exist_ok=True)
-    with run.locked(), _sigterm_raises(), deterministic_algorithms(config.deterministic):
+    with run.locked(), sigterm_raises(), deterministic_algorithms(config.deterministic):
         if stored is None and run.started:
             raise _holds_a_run(run)
         journal = Journal(console or Console(), run.log_file)
@@ -85,7 +80,13 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
         try:
             material = build_material(config, prepared, accelerator.device)
             learner = Learner(model, config, accelerator, math.ceil(len(material.training) / config.accumulation))
-            fit(learner, material, run, journal)
+            if config.probe:
+                rows = subset_rows(prepared, "train")
+                paths = [prepared.manifest.folder / path for path in rows["path"]]
+                labels = [material.classes.index(label) for label in rows["label"]]
+                fit_probe(learner, material, evaluation_loader(paths, config, accelerator.device), labels, run, journal)
+            else:
+                fit(learner, material, run, journal)
             _finish(run, config, prepared, learner)
         except HCoAtNetError as error:
             journal.log_only(str(error))
@@ -160,12 +161,13 @@ def default_name(config: TrainConfig) -> str:
 
 
 def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner: Learner) -> None:
-    """Evaluate the best weights, write tables, figures and report, and last the metrics."""
+    """Evaluate the best weights, write tables, calibration, figures and report, and last the metrics."""
     import pandas as pd
 
     classes, device = prepared.manifest.classes, learner.accelerator.device
     model = trained_model(run, config, len(classes), device)
     subsets: dict[str, Any] = {}
+    tables: dict[str, Predictions] = {}
     ledger = None
     run.figures.mkdir(exist_ok=True)
     for subset in ("val", "test") if config.evaluate_test else ("val",):
@@ -174,10 +176,12 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
         rows = subset_rows(prepared, subset)
         predictions = predict_photos(model, rows, prepared.manifest.folder, config, classes, device)
         write_predictions(predictions, run.predictions_file(subset))
-        figures.save(figures.confusion_matrix(predictions, TITLES[subset]), run.figures / f"confusion_matrix_{subset}")
+        drawing.save(figures.confusion_matrix(predictions, TITLES[subset]), run.figures / f"confusion_matrix_{subset}")
         subsets[subset] = summarise(predictions)
-    figures.save(figures.learning_curves(pd.read_csv(run.history_file)), run.figures / "learning_curves")
-    openings = None if ledger is None else count_openings(ledger, sha256_of_file(run.split_file))
+        tables[subset] = predictions
+    write_json(run.calibration_file, calibration_of_run(tables["val"], tables.get("test")))
+    drawing.save(figures.learning_curves(pd.read_csv(run.history_file)), run.figures / "learning_curves")
+    openings = None if ledger is None else count_openings([ledger], {sha256_of_file(run.split_file)})
     metrics = {
         "format": 1,
         "model": config.model,
@@ -186,7 +190,7 @@ def _finish(run: RunDirectory, config: TrainConfig, prepared: Prepared, learner:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "classes": list(classes),
         "best_epoch": max(row.epoch for row in learner.rows if row.best),
-        "epochs": config.epochs,
+        "epochs": len(learner.rows),
         "monitor": config.monitor,
         "seed": config.seed,
         "config_sha256": config.sha256,
@@ -216,21 +220,3 @@ def _device_name(accelerator: Accelerator) -> str:
     if accelerator.device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(accelerator.device)})"
     return str(accelerator.device.type)
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into :class:`Terminated`, so that files are closed properly; only possible in the main thread."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

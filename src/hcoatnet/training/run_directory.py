@@ -16,6 +16,9 @@ from hcoatnet.errors import RunError
 from hcoatnet.files import write_json
 
 RUN_FORMAT = 1
+LOCK_NAME = ".lock"
+LOCK_PATIENCE = 1
+"""Seconds: a look at whether the directory is busy holds the lock for a moment, too."""
 RECORDED_PACKAGES = (
     "accelerate",
     "numpy",
@@ -81,6 +84,11 @@ class RunDirectory:
         return self.path / "state.pt"
 
     @property
+    def calibration_file(self) -> Path:
+        """Temperature, conformal and abstain thresholds, from the validation photos."""
+        return self.path / "calibration.json"
+
+    @property
     def metrics_file(self) -> Path:
         """The results; its presence marks a finished run."""
         return self.path / "metrics.json"
@@ -98,6 +106,27 @@ class RunDirectory:
     def predictions_file(self, subset: str) -> Path:
         """The predictions table of ``val`` or ``test``."""
         return self.path / f"predictions_{subset}.csv"
+
+    @property
+    def study(self) -> str | None:
+        """Name of the study whose cell this run is, if it is one: it lies in ``runs/`` beside a ``plan.csv``."""
+        folder = self.path.resolve().parent
+        return folder.parent.name if folder.name == "runs" and (folder.parent / "plan.csv").exists() else None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work in the directory now."""
+        if not (self.path / LOCK_NAME).exists():
+            return False
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / LOCK_NAME)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     @property
     def started(self) -> bool:
@@ -118,9 +147,9 @@ class RunDirectory:
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK_NAME)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_PATIENCE)
         except Timeout:
             raise RunError(
                 f"Another process is training in {self.path}. Wait for it, or choose another directory with --out."

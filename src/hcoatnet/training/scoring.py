@@ -19,7 +19,7 @@ from hcoatnet.evaluation.ledger import LEDGER_NAME, check_ledger, record_opening
 from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, build_predictions, write_predictions
 from hcoatnet.files import sha256_of_file, write_json
-from hcoatnet.report import figures
+from hcoatnet.report import drawing, figures
 from hcoatnet.report.html import write_evaluation_report
 from hcoatnet.training.checkpoint import load_weights
 from hcoatnet.training.inference import predict_logits
@@ -130,7 +130,7 @@ def evaluate_run(
     target = run.path / "evaluations" / label
     (target / "figures").mkdir(parents=True, exist_ok=True)
     write_predictions(predictions, target / "predictions.csv")
-    figures.save(figures.confusion_matrix(predictions, label), target / "figures" / "confusion_matrix")
+    drawing.save(figures.confusion_matrix(predictions, label), target / "figures" / "confusion_matrix")
     write_evaluation_report(target, predictions, metrics)
     write_json(target / "metrics.json", metrics)
     for note in chosen.notes:
@@ -153,6 +153,7 @@ def record_test_opening(run: RunDirectory, config: TrainConfig, ledger: Path) ->
         weights_sha256=sha256_of_file(run.weights_file),
         split_sha256=sha256_of_file(run.split_file),
         config_sha256=config.sha256,
+        study=run.study,
     )
     return ledger
 

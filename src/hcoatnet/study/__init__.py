@@ -1,0 +1,1 @@
+"""Studies: many trainings under one definition, and what they left, gathered for comparison."""
