@@ -69,8 +69,9 @@ def load_embedding(model: str | None, weights: Path | None) -> Embedding | None:
     from hcoatnet.models.weights import load_weights
 
     name = resolve(model)
-    network = create(name, 0, _IMAGE_SIZE)
+    network: Any = create(name, 1000, _IMAGE_SIZE)  # a file may fit only by its order, which counts the classifier
     load_weights(network, weights)
+    network.reset_classifier(0)
     return Embedding(name, f"{name}-{sha256_of_file(weights)[:16]}", network.eval())
 
 
