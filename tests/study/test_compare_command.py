@@ -102,7 +102,7 @@ def test_subgroups_are_tables_of_their_own(copy, hcoatnet):
 
 
 def test_a_share_of_confident_errors_counts_photos(study):
-    arm = collect([study])[1]
+    arm = collect([study])[0]
     threshold = float(np.median(arm.replicates[0].predictions.probabilities.max(axis=1)))
     shares = []
     for one in arm.replicates:
