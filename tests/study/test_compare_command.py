@@ -84,7 +84,7 @@ def test_what_weakens_the_figures_is_said(copy, hcoatnet):
     _, printed = hcoatnet("compare", copy, "--draws", DRAWS)
     assert "54 photos of 27 groups, weights from scratch" in printed
     assert "Classes with fewer than 30 photos: blue (18), green (18), red (18)" in printed
-    assert "Wilson 95%, assumes independent photos" in printed
+    assert "Wilson's interval assumes independent photos" in printed
     assert "80 % power" in printed
 
 

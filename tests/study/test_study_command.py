@@ -209,22 +209,11 @@ def test_dask_that_is_not_installed_is_said(small, hcoatnet, tmp_path, monkeypat
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_study_stops_its_cells_and_continues(small, hcoatnet, tmp_path, number, code):
+def test_a_stopped_study_stops_its_cells_and_continues(manifest_file, folds_file, hcoatnet, tmp_path, number, code):
     out = tmp_path / "s"
-    tokens = [
-        "study",
-        "run",
-        *small,
-        "--folds",
-        "0,1",
-        "--epochs",
-        "60",
-        "--no-evaluate-test",
-        "--out",
-        out,
-        "--jobs",
-        "2",
-    ]
+    settings = TINY | {"epochs": 60, "evaluate_test": False}
+    tokens = ["study", "run", "--models", "cnn", "--data", manifest_file, "--split", folds_file, "--folds", "0,1",
+              "--out", out, "--jobs", "2", *flags(settings)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "hcoatnet", *map(str, tokens)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
