@@ -97,7 +97,7 @@ def test_subgroups_are_tables_of_their_own(copy, hcoatnet):
         ("arm", 27),
         ("leg", 27),
     ]
-    assert re.search(r"cnn +arm +27 +27", printed)
+    assert re.search(r"By site, cnn *\n.*\narm +27 +27", printed)
     assert "largest gap by site" in printed
 
 

@@ -1,6 +1,6 @@
 """What ``compare`` prints: estimates, differences and subgroups, each with its uncertainty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.table import Table
 
