@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from simulated import CLASSES, simulate_arm, simulate_photos, three_arms
+from simulated_study import CLASSES, simulate_arm, simulate_photos, three_arms
 
 from hcoatnet.evaluation.comparison import Comparison, compare
 from hcoatnet.evaluation.floors import majority

@@ -125,6 +125,21 @@ def test_changed_labels_and_another_split_are_refused(study, manifest_file, hcoa
     check(hcoatnet("study", "run", "--out", study, "--data", copy), "photos or labels", "have changed since")
 
 
+def test_a_manifest_made_by_hand_can_be_continued(manifest_file, hcoatnet, in_process, tmp_path):
+    """Its rows stand in another order than this package would write them, and its copy keeps its bytes."""
+    header, *rows = manifest_file.read_text().splitlines()
+    shutil.copytree(manifest_file.parent, tmp_path / "photos")
+    (tmp_path / "photos" / "manifest.csv").write_text("\r\n".join([header, *reversed(rows)]))
+    tokens = ["study", "run", "--models", "cnn", "--data", tmp_path / "photos" / "manifest.csv", *flags(TINY)]
+    assert hcoatnet(*tokens, "--out", tmp_path / "s")[0] == 0
+    metrics = tmp_path / "s" / "runs" / "cnn-scratch-s42-r0-f0" / "metrics.json"
+    before = json.loads(metrics.read_text())
+    metrics.unlink()
+    code, printed = hcoatnet("study", "run", "--out", tmp_path / "s")
+    assert code == 0, printed
+    assert json.loads(metrics.read_text())["subsets"] == before["subsets"]
+
+
 def test_a_cell_that_fails_fails_alone(small, hcoatnet, in_process, tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text("models:\n  - {name: wild, model: cnn, lr: 1.0e+30, optimizer: sgd}\n  - test_vit\nfolds: 0\n")
