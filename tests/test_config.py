@@ -170,6 +170,13 @@ def test_the_digest_follows_the_recipe_and_nothing_else():
     assert len(digests | {base.sha256}) == len(other) + 1
 
 
+def test_differences_name_what_identifies_a_run_and_nothing_else():
+    stored = resolve_config({"lr": 0.1, "seed": 1, "device": "cpu"})
+    mine = resolve_config({"lr": 0.2, "seed": 2, "device": "cuda", "data": "x", "out": "y"})
+    assert mine.differences(stored) == ["--lr is 0.2, was 0.1", "--seed is 2, was 1"]
+    assert mine.differences(mine) == []
+
+
 def test_every_setting_is_documented():
     described = settings_fields()
     assert len(described) == len(fields(TrainConfig)) >= 40

@@ -73,7 +73,7 @@ def shrunk(tokens):
     if tokens[:2] == ["data", "synth"]:
         return [*tokens[:3], "--patients", "40", "--size", "32"]
     if tokens[:2] == ["study", "run"] and {"--data", "--config"} & set(tokens):
-        corner = ["--seeds", "1", "--folds", "0"] if "--config" in tokens else []
+        corner = ["--seeds", "1", "--folds", "0"] if "--config" in tokens else ["--folds", "0,1"]
         return [*tokens, *corner, *TINY]
     if tokens[:1] == ["ablate"]:
         return [*tokens, "--rows", "A5,full-gradient", "--folds", "0", *TINY]

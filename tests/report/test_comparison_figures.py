@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from simulated import CLASSES, simulate_arm, simulate_photos, three_arms
+from simulated_study import CLASSES, simulate_arm, simulate_photos, three_arms
 
 from hcoatnet.evaluation.comparison import Comparison, compare
 from hcoatnet.evaluation.floors import majority
 from hcoatnet.report import comparison_figures, drawing
-from hcoatnet.report.ranking import interval, ranked_rows
+from hcoatnet.report.ranking import ranked_rows
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ class TestForest:
         assert points == {place: row.metrics["macro_f1"].value for place, row in enumerate(rows)}
         segments = {line.get_ydata()[0]: tuple(line.get_xdata()) for line in left.lines if len(line.get_xdata()) == 2}
         for place, row in enumerate(rows):
-            reach = interval(row.metrics["macro_f1"])
+            reach = row.metrics["macro_f1"].interval
             assert segments[place] == (reach.low, reach.high)
         places = {row.name: place for place, row in enumerate(rows)}
         points = {line.get_ydata()[0]: line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"}

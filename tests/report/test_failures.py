@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from simulated import draw_photos, simulate_photos, three_arms
+from simulated_study import draw_photos, simulate_photos, three_arms
 
 from hcoatnet.report.failures import failures_table, surest_errors
 from hcoatnet.report.thumbnails import thumbnail

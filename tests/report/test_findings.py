@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from simulated import simulate_arm, simulate_photos, three_arms
+from simulated_study import simulate_arm, simulate_photos, three_arms
 
 from hcoatnet.evaluation.comparison import Comparison, compare
 from hcoatnet.evaluation.floors import majority

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulated import CLASSES, simulate_arm, simulate_photos, three_arms
+from simulated_study import CLASSES, simulate_arm, simulate_photos, three_arms
 from sklearn.metrics import auc, roc_auc_score
 from test_comparison_figures import assert_inside_and_apart, texts_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from simulated import simulate_photos, three_arms, write_run
+from simulated_study import simulate_photos, three_arms, write_run
 
 from hcoatnet.errors import RunError
 from hcoatnet.evaluation.ledger import Openings, record_opening

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from report_pages import draw_nothing
-from simulated import simulate_arm, simulate_photos, three_arms, write_run, write_study
+from simulated_study import simulate_arm, simulate_photos, three_arms, write_run, write_study
 
 
 def test_a_study(hcoatnet, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from report_pages import Page, check_structure, draw_nothing
-from simulated import CLASSES, draw_photos, simulate_arm, simulate_photos, three_arms, write_run, write_study
+from simulated_study import CLASSES, draw_photos, simulate_arm, simulate_photos, three_arms, write_run, write_study
 
 from hcoatnet.errors import EvidenceError, RunError
 from hcoatnet.evaluation.comparison import Comparison, compare

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hcoatnet.evaluation.intervals import Estimate, Interval
-from hcoatnet.report.tables import Label, Table, Value, calibration_error, plain, score, write_tables, written
+from hcoatnet.report.tables import Label, Table, Value, plain, score, write_tables, written
 
 HARD = "\N{NO-BREAK SPACE}"
 
@@ -52,7 +52,6 @@ def test_the_corrected_interval_is_shown_where_there_is_one() -> None:
     assert score(Estimate(0.15, percentile, bca, 0.02)).reach == bca
     assert score(Estimate(0.15, percentile, None, 0.02)).reach == percentile
     assert score(Estimate(None, None, None, None)).text == "–"
-    assert calibration_error(Estimate(0.15, percentile, bca, 0.02)).reach == percentile
 
 
 def test_csv_reads_back_in_full(table: Table) -> None:

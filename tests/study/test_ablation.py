@@ -57,14 +57,14 @@ def test_rows_can_be_chosen():
 def test_ablate_is_a_study(manifest_file, folds_file, hcoatnet, in_process, tmp_path):
     out = tmp_path / "s"
     tokens = ["ablate", "--data", manifest_file, "--split", folds_file, "--out", out, *flags(TINY | {"image_size": 64})]
-    code, printed = hcoatnet(*tokens, "--rows", "A5,full-gradient", "--folds", "0,1,2")
+    code, printed = hcoatnet(*tokens, "--rows", "A5,full-gradient", "--folds", "1")
     assert code == 0, printed
     assert "full-norm is the same model as A5" in printed
     table = pd.read_csv(out / "plan.csv")
-    assert table["model"].value_counts().to_dict() == {"A5": 3, "full-gradient": 3}
-    assert table.groupby("model")["config_sha256"].nunique().to_dict() == {"A5": 1, "full-gradient": 1}
+    assert table["model"].value_counts().to_dict() == {"A5": 1, "full-gradient": 1}
+    assert table["config_sha256"].nunique() == 2
     code, printed = hcoatnet("study", "run", "--out", out)
-    assert "All 6 cells are finished already" in printed
+    assert "All 2 cells are finished already" in printed
     code, printed = hcoatnet("compare", out, "--reference", "full-gradient", "--draws", "200")
     assert code == 0, printed
     assert re.search(r"ECE.*wrong at p ≥ 0\.9", printed)

@@ -67,3 +67,4 @@ def test_durations_read_well(seconds, text):
 
 def test_counts_name_only_what_there_is():
     assert counts_line(["waiting", "finished", "waiting"]) == "3 cells: 1 finished, 2 waiting"
+    assert counts_line(["running"]) == "1 cell: 1 running"

@@ -125,6 +125,21 @@ def test_changed_labels_and_another_split_are_refused(study, manifest_file, hcoa
     check(hcoatnet("study", "run", "--out", study, "--data", copy), "photos or labels", "have changed since")
 
 
+def test_a_manifest_made_by_hand_can_be_continued(manifest_file, hcoatnet, in_process, tmp_path):
+    """Its rows stand in another order than this package would write them, and its copy keeps its bytes."""
+    header, *rows = manifest_file.read_text().splitlines()
+    shutil.copytree(manifest_file.parent, tmp_path / "photos")
+    (tmp_path / "photos" / "manifest.csv").write_text("\r\n".join([header, *reversed(rows)]))
+    tokens = ["study", "run", "--models", "cnn", "--data", tmp_path / "photos" / "manifest.csv", *flags(TINY)]
+    assert hcoatnet(*tokens, "--out", tmp_path / "s")[0] == 0
+    metrics = tmp_path / "s" / "runs" / "cnn-scratch-s42-r0-f0" / "metrics.json"
+    before = json.loads(metrics.read_text())
+    metrics.unlink()
+    code, printed = hcoatnet("study", "run", "--out", tmp_path / "s")
+    assert code == 0, printed
+    assert json.loads(metrics.read_text())["subsets"] == before["subsets"]
+
+
 def test_a_cell_that_fails_fails_alone(small, hcoatnet, in_process, tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text("models:\n  - {name: wild, model: cnn, lr: 1.0e+30, optimizer: sgd}\n  - test_vit\nfolds: 0\n")
@@ -209,22 +224,11 @@ def test_dask_that_is_not_installed_is_said(small, hcoatnet, tmp_path, monkeypat
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_study_stops_its_cells_and_continues(small, hcoatnet, tmp_path, number, code):
+def test_a_stopped_study_stops_its_cells_and_continues(manifest_file, folds_file, hcoatnet, tmp_path, number, code):
     out = tmp_path / "s"
-    tokens = [
-        "study",
-        "run",
-        *small,
-        "--folds",
-        "0,1",
-        "--epochs",
-        "60",
-        "--no-evaluate-test",
-        "--out",
-        out,
-        "--jobs",
-        "2",
-    ]
+    settings = TINY | {"epochs": 60, "evaluate_test": False}
+    tokens = ["study", "run", "--models", "cnn", "--data", manifest_file, "--split", folds_file, "--folds", "0,1",
+              "--out", out, "--jobs", "2", *flags(settings)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "hcoatnet", *map(str, tokens)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

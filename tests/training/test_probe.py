@@ -15,7 +15,15 @@ from hcoatnet.evaluation.predictions import read_predictions
 from hcoatnet.training.probe import fit_head
 from hcoatnet.training.run import train
 
-SETTINGS = {"protocol": "quick", "model": "test_vit", "image_size": 32, "device": "cpu", "workers": 0, "probe": True}
+SETTINGS = {
+    "protocol": "quick",
+    "model": "test_vit",
+    "image_size": 32,
+    "device": "cpu",
+    "workers": 0,
+    "probe": True,
+    "split_seed": 7,
+}
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -1,6 +1,6 @@
 """What ``compare`` prints: estimates, differences and subgroups, each with its uncertainty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -9,43 +9,41 @@ from hcoatnet.evaluation.intervals import Estimate, Interval
 from hcoatnet.evaluation.subgroups import Gap, Subgroups
 from hcoatnet.terminal import table
 
-SHOWN = {
+NAMING = {
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_auroc": "AUROC",
-    "log_loss": "log loss",
-    "expected_calibration_error": "ECE",
 }
+PROBABILITIES = {"log_loss": "log loss", "brier": "Brier", "expected_calibration_error": "ECE"}
 SUBGROUPS_SHOWN = {"macro_f1": "macro F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 UNDEFINED = "–"
 
 
-def interval_text(interval: Interval | None, digits: int = 3, sign: str = "") -> str:
-    """Such as ``[0.412, 0.538]``."""
-    return f"[{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]" if interval else ""
+def interval_text(interval: Interval | None) -> str:
+    """Such as ``0.412–0.538``; nothing where there is none."""
+    return f"{interval.low:.3f}–{interval.high:.3f}" if interval else ""
 
 
-def estimate_text(estimate: Estimate, digits: int = 3, sign: str = "") -> str:
-    """The value and its BCa interval; the percentile interval where there is no BCa."""
+def estimate_text(estimate: Estimate) -> str:
+    """The value, and below it the interval: narrow enough for a terminal of 80 columns."""
     if estimate.value is None:
         return UNDEFINED
-    return f"{estimate.value:{sign}.{digits}f} {interval_text(estimate.interval, digits, sign)}".strip()
+    return f"{estimate.value:.3f}\n{interval_text(estimate.interval)}".strip()
 
 
-def estimates_table(comparison: Comparison, confident_errors: Mapping[str, float], confident: float) -> Table:
-    """A row a model: the metrics of ``SHOWN``, the spread over seeds, the share of photos that are surely wrong."""
-    columns = ("model", "seeds", *SHOWN.values(), "SD over seeds", f"wrong at p ≥ {confident:g}")
-    rows = [
-        [
-            row.name,
-            str(len(row.seeds)),
-            *(estimate_text(row.metrics[name]) for name in SHOWN),
-            UNDEFINED if row.seed_spread is None else f"{row.seed_spread:.3f}",
-            f"{confident_errors[row.name]:.1%}",
-        ]
-        for row in comparison.rows
-    ]
+def difference_text(estimate: Estimate) -> str:
+    """As :func:`estimate_text`, with signs."""
+    if estimate.value is None:
+        return UNDEFINED
+    reach = estimate.interval
+    return f"{estimate.value:+.3f}\n" + (f"{reach.low:+.3f} to {reach.high:+.3f}" if reach else "")
+
+
+def naming_table(comparison: Comparison) -> Table:
+    """A row a model: the metrics of ``NAMING``."""
+    columns = ("model", *NAMING.values())
+    rows = [[row.name, *(estimate_text(row.metrics[name]) for name in NAMING)] for row in comparison.rows]
     title = (
         f"{comparison.photos} photos of {comparison.groups} groups, weights from {comparison.init}; "
         f"{comparison.level:.0%} intervals from {comparison.replicates} draws of groups"
@@ -53,47 +51,62 @@ def estimates_table(comparison: Comparison, confident_errors: Mapping[str, float
     return table(title, columns, rows, right=range(1, len(columns)))
 
 
-def counts_table(comparison: Comparison) -> Table:
-    """Photos named rightly in the first seed and repeat, with Wilson's interval and what that assumes."""
-    assumption = ", assumes independent photos" if comparison.several_photos_a_group else ""
+def probabilities_table(comparison: Comparison, confident_errors: Mapping[str, float], confident: float) -> Table:
+    """A row a model: the metrics of ``PROBABILITIES`` and the share of photos that are surely wrong."""
+    columns = ("model", *PROBABILITIES.values(), f"wrong at p ≥ {confident:g}")
     rows = [
-        [row.name, f"{row.right} of {comparison.photos}", interval_text(row.accuracy_wilson)] for row in comparison.rows
+        [row.name, *(estimate_text(row.metrics[name]) for name in PROBABILITIES), f"{confident_errors[row.name]:.1%}"]
+        for row in comparison.rows
     ]
-    columns = ("model", "right", f"Wilson {comparison.level:.0%}{assumption}")
-    return table("First seed and repeat", columns, rows, right=(1, 2))
+    return table("What the probabilities are worth", columns, rows, right=range(1, len(columns)))
+
+
+def counts_table(comparison: Comparison) -> Table:
+    """Seeds and their spread; photos named rightly in the first, with Wilson's interval and what that assumes."""
+    assumption = "; Wilson's interval assumes independent photos" if comparison.several_photos_a_group else ""
+    rows = [
+        [
+            row.name,
+            str(len(row.seeds)),
+            UNDEFINED if row.seed_spread is None else f"{row.seed_spread:.3f}",
+            f"{row.right} of {comparison.photos}",
+            interval_text(row.accuracy_wilson),
+        ]
+        for row in comparison.rows
+    ]
+    columns = ("model", "seeds", "SD of macro F1", "right (first seed)", f"Wilson {comparison.level:.0%}")
+    return table(f"Seeds and counts{assumption}", columns, rows, right=(1, 2, 3, 4))
 
 
 def differences_table(comparison: Comparison) -> Table:
-    """A row a model: its macro F1 minus the reference's, the verdict, and the two secondary tests."""
+    """A row a model: its macro F1 minus the reference's, and the verdict."""
+    rows = [
+        [one.name, difference_text(one.macro_f1), _p(one.p_holm), one.verdict, f"{one.detectable:.3f}"]
+        for one in comparison.differences
+    ]
+    columns = ("model", "difference", "p", "verdict", "detectable")
+    return table(f"Macro F1 against {comparison.reference}; p after Holm's correction", columns, rows, right=(1, 2, 4))
+
+
+def tests_table(comparison: Comparison) -> Table:
+    """A row a model: the p of the two secondary tests."""
     rows = [
         [
             one.name,
-            estimate_text(one.macro_f1, sign="+"),
-            _p(one.p_holm),
-            one.verdict,
-            f"{one.detectable:.3f}",
             _p(one.corrected_t.p_holm) if one.corrected_t else UNDEFINED,
             _p(one.mcnemar.exact_p_holm),
         ]
         for one in comparison.differences
     ]
-    columns = (
-        "model",
-        f"macro F1 − {comparison.reference}",
-        "p (Holm)",
-        "verdict",
-        "smallest detectable",
-        "corrected t: p (Holm)",
-        "McNemar: p (Holm)",
-    )
-    return table(f"Against {comparison.reference}", columns, rows, right=(1, 2, 4, 5, 6))
+    columns = ("model", "corrected t over folds", "exact McNemar")
+    return table("Two more tests; p after Holm's correction", columns, rows, right=(1, 2))
 
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know of these figures."""
     lines = [
-        "Verdicts rest on the difference in macro F1 after Holm's correction; the smallest detectable difference is "
-        "what this design would find with 80 % power."
+        "Verdicts rest on the difference in macro F1 after Holm's correction. Detectable: the smallest true difference "
+        "that this design would find with 80 % power."
     ]
     if comparison.few:
         few = ", ".join(f"{name} ({comparison.support[name][0]})" for name in comparison.few)
@@ -105,21 +118,14 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def subgroups_table(parts: Sequence[Subgroups]) -> Table:
-    """A row a model and value of one column."""
+def subgroups_table(part: Subgroups) -> Table:
+    """A row a value of one column, for one model."""
     rows = [
-        [
-            part.name,
-            row.value,
-            str(row.photos),
-            str(row.groups),
-            *(estimate_text(row.metrics[name]) for name in SUBGROUPS_SHOWN),
-        ]
-        for part in parts
+        [row.value, str(row.photos), str(row.groups), *(estimate_text(row.metrics[name]) for name in SUBGROUPS_SHOWN)]
         for row in part.rows
     ]
-    columns = ("model", parts[0].column, "photos", "groups", *SUBGROUPS_SHOWN.values())
-    return table(f"By {parts[0].column}", columns, rows, right=range(2, len(columns)))
+    columns = (part.column, "photos", "groups", *SUBGROUPS_SHOWN.values())
+    return table(f"By {part.column}, {part.name}", columns, rows, right=range(1, len(columns)))
 
 
 def gap_line(part: Subgroups) -> str:

@@ -144,13 +144,15 @@ def compare(
         raise ConfigError("Several directories are compared: say with --out where the result is to go.")
     verdict = judge(studies, reference=reference, by=split_list(by or []), init=init, draws=draws, seed=seed)
     comparison = verdict.comparison
-    console.print(tables.estimates_table(comparison, verdict.confident_errors, CONFIDENT))
+    console.print(tables.naming_table(comparison))
+    console.print(tables.probabilities_table(comparison, verdict.confident_errors, CONFIDENT))
     console.print(tables.counts_table(comparison))
     if comparison.differences:
         console.print(tables.differences_table(comparison))
-    for parts in verdict.subgroups.values():
-        console.print(tables.subgroups_table(parts))
-        say(*(tables.gap_line(part) for part in parts))
+        console.print(tables.tests_table(comparison))
+    for part in (part for parts in verdict.subgroups.values() for part in parts):
+        console.print(tables.subgroups_table(part))
+        say(tables.gap_line(part))
     say(*tables.notes(comparison))
     say(f"Comparison: {write_verdict(verdict, out or studies[0] / 'results')}")
 

@@ -32,7 +32,7 @@ from hcoatnet.report.drawing import (
     percent_of_row,
     plain_axes,
 )
-from hcoatnet.report.ranking import interval, ranked_rows
+from hcoatnet.report.ranking import ranked_rows
 from hcoatnet.report.tables import written
 
 NAME_LENGTH = 22
@@ -173,7 +173,7 @@ def curves_of_cells(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
 def _draw_interval(axes: Axes, position: float, estimate: Estimate, colour: str) -> None:
     if estimate.value is None:
         return
-    if (reach := interval(estimate)) is not None:
+    if (reach := estimate.interval) is not None:
         axes.plot([reach.low, reach.high], [position] * 2, color=colour, linewidth=1.8, solid_capstyle="butt")
     axes.plot([estimate.value], [position], "o", color=colour, markersize=5.5, markeredgecolor="white")
 

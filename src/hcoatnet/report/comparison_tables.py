@@ -7,7 +7,7 @@ from hcoatnet.evaluation.evidence import Arm
 from hcoatnet.evaluation.subgroups import Gap, Subgroups
 from hcoatnet.report.comparison_figures import mean_confusions
 from hcoatnet.report.ranking import ranked_rows
-from hcoatnet.report.tables import Cell, Label, Table, Value, calibration_error, score, written
+from hcoatnet.report.tables import Cell, Label, Table, Value, score, written
 from hcoatnet.study.ablation import CONFIDENT
 
 NAMES = {
@@ -62,8 +62,7 @@ def probabilities_table(comparison: Comparison, confident_errors: Mapping[str, f
         rows=tuple(
             (
                 _name(row, comparison),
-                *(score(row.metrics[metric]) for metric in PROBABILITIES[:-1]),
-                calibration_error(row.metrics[PROBABILITIES[-1]]),
+                *(score(row.metrics[metric]) for metric in PROBABILITIES),
                 Value(confident_errors[row.name], "percent"),
             )
             for row in ranked_rows(comparison)

@@ -29,7 +29,6 @@ from hcoatnet.report.drawing import (
     panels,
     plain_axes,
 )
-from hcoatnet.report.ranking import interval
 
 MOST_LINES = len(SERIES)
 """More lines than these cannot be told apart in one panel."""
@@ -199,7 +198,7 @@ def _draw_reliability(axes: Axes, diagram: Reliability, colour: str, filled: boo
 
 def _draw_measured(axes: Axes, place: float, measured: Estimate, number: int) -> None:
     colour = SERIES[number][0]
-    if (reach := interval(measured)) is not None:
+    if (reach := measured.interval) is not None:
         axes.plot([reach.low, reach.high], [place] * 2, color=colour, linewidth=1.5, solid_capstyle="butt")
     if measured.value is not None:
         axes.plot([measured.value], [place], MARKS[number], color=colour, markersize=5, markeredgecolor="white")

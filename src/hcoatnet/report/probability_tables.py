@@ -8,7 +8,7 @@ from hcoatnet.evaluation.calibration import CalibrationResult
 from hcoatnet.evaluation.conformal import ConformalResult
 from hcoatnet.evaluation.selective import COVERAGES, SelectiveResult
 from hcoatnet.report.probability_figures import method_name
-from hcoatnet.report.tables import Label, Table, Value, calibration_error, score
+from hcoatnet.report.tables import Label, Table, Value, score
 from hcoatnet.report.words import whole_percent
 
 
@@ -37,8 +37,8 @@ def calibration_table(results: Mapping[str, CalibrationResult]) -> Table:
             (
                 Label(name),
                 Value(float(np.median(result.temperatures)), "size"),
-                calibration_error(result.before.ece),
-                calibration_error(result.after.ece),
+                score(result.before.ece),
+                score(result.after.ece),
                 score(result.before.log_loss),
                 score(result.after.log_loss),
             )

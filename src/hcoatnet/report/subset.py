@@ -15,7 +15,6 @@ from hcoatnet.report import figures
 from hcoatnet.report.comparison_tables import intervals_note
 from hcoatnet.report.data_tables import SUBSET_TITLES
 from hcoatnet.report.page import Picture
-from hcoatnet.report.ranking import interval
 from hcoatnet.report.tables import Label, Table, Value
 from hcoatnet.report.words import counted, percent
 
@@ -172,11 +171,11 @@ class Subset:
         """A metric, with its interval where there is one."""
         estimate = self.row.metrics.get(key) if self.row is not None else None
         form = "percent" if key == "accuracy" else "score"
-        return Value(self.summary[key]["value"], form, interval(estimate) if estimate is not None else None)  # type: ignore[arg-type]
+        return Value(self.summary[key]["value"], form, estimate.interval if estimate is not None else None)  # type: ignore[arg-type]
 
     def _class_reach(self, name: str, column: str) -> Interval | None:
         estimate = self.row.per_class[name].get(column) if self.row is not None else None
-        return interval(estimate) if estimate is not None else None
+        return estimate.interval if estimate is not None else None
 
     def _best_and_worst(self) -> str:
         per_class = self.summary["per_class"]

@@ -11,7 +11,6 @@ from typing import Literal
 
 from hcoatnet.evaluation.intervals import Estimate, Interval
 from hcoatnet.files import write_text
-from hcoatnet.report.ranking import interval
 
 Form = Literal["count", "score", "percent", "difference", "p", "number", "size"]
 
@@ -159,15 +158,7 @@ class Table:
 
 def score(estimate: Estimate, form: Form = "score") -> Value:
     """An estimate as a cell, with the interval that reports show."""
-    return Value(estimate.value, form, interval(estimate))
-
-
-def calibration_error(estimate: Estimate) -> Value:
-    """An expected calibration error as a cell, with its percentile interval.
-
-    Draws have a larger one than the sample, and the correction for that bias overshoots: it can leave the value out.
-    """
-    return Value(estimate.value, "score", estimate.percentile)
+    return Value(estimate.value, form, estimate.interval)
 
 
 def plain(cell: Cell) -> str:

@@ -94,7 +94,9 @@ def read_progress(run: RunDirectory) -> Progress:
 def counts_line(states: Sequence[State]) -> str:
     """Such as ``20 cells: 3 finished, 1 running, 16 waiting``."""
     counted = Counter(states)
-    return f"{len(states)} cells: " + ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
+    return f"{len(states)} cell{'s' * (len(states) != 1)}: " + ", ".join(
+        f"{counted[state]} {state}" for state in STATES if counted[state]
+    )
 
 
 def seconds_left(done: Mapping[str, Sequence[float]], left: Sequence[str], jobs: int) -> float | None:

@@ -1,0 +1,83 @@
+"""The figures of the results page are those of the committed comparison."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[1] / "docs" / "results" / "pad_ufes_20"
+PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
+STUDY = json.loads((FOLDER / "comparison.json").read_text(encoding="utf-8"))
+IMPORTANCE = json.loads((FOLDER / "importance.json").read_text(encoding="utf-8"))
+
+
+def cells(name):
+    """The cells of the row of the page's tables that begins with this name."""
+    (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def with_interval(estimate):
+    interval = estimate["bca"] or estimate["percentile"]
+    return f"{estimate['value']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})"
+
+
+def signed(value):
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def difference_text(difference):
+    interval = difference["macro_f1"]["bca"]
+    return f"{signed(difference['macro_f1']['value'])} ({signed(interval['low'])} to {signed(interval['high'])})"
+
+
+@pytest.mark.parametrize("row", STUDY["rows"], ids=lambda row: row["name"])
+def test_a_row_of_the_study(row):
+    f1, accuracy, auroc, difference, verdict = cells(row["name"])
+    metrics = row["metrics"]
+    assert f1 == with_interval(metrics["macro_f1"])
+    assert accuracy == f"{metrics['accuracy']['value']:.3f}"
+    assert auroc == f"{metrics['macro_auroc']['value']:.3f}"
+    found = [one for one in STUDY["differences"] if one["name"] == row["name"]]
+    assert verdict == (found[0]["verdict"] if found else "reference")
+    assert difference == (difference_text(found[0]) if found else "")
+
+
+@pytest.mark.parametrize(("name", "shown"), [("h_coatnet_atto", "`gradient` (h_coatnet_atto)"), ("A5", "`norm` (A5)")])
+def test_a_row_of_the_importance_table(name, shown):
+    (row,) = [row for row in IMPORTANCE["rows"] if row["name"] == name]
+    f1, *others, confident = cells(shown)
+    assert f1 == with_interval(row["metrics"]["macro_f1"])
+    names = ("accuracy", "log_loss", "expected_calibration_error")
+    assert others == [f"{row['metrics'][metric]['value']:.3f}" for metric in names]
+    assert confident == f"{100 * IMPORTANCE['confident_errors']['share'][name]:.1f} %"
+
+
+def test_the_sentences():
+    (norm,) = [one for one in IMPORTANCE["differences"] if one["name"] == "A5"]
+    assert f"{difference_text(norm)}, {norm['verdict']}" in PAGE
+    (convnext,) = [one for one in STUDY["differences"] if one["name"] == "convnext_atto"]
+    assert f"p = {convnext['corrected_t']['p_holm']:.3f} after Holm's correction" in " ".join(PAGE.split())
+    assert all(0.04 < one["detectable"] < 0.06 for one in STUDY["differences"])
+    recalls = [row["per_class"]["SCC"]["recall"]["value"] for row in STUDY["rows"]]
+    assert max(recalls) < 0.05
+    assert f"{STUDY['photos']:,} photos of {STUDY['groups']} patients" in PAGE
+    assert STUDY["support"]["SCC"][0] == int(re.search(r"carcinoma \((\d+) photos\)", PAGE)[1])
+
+
+def test_the_study_file_is_one_of_the_five_rows():
+    names = [
+        row if isinstance(row, str) else row["name"]
+        for row in yaml.safe_load((FOLDER / "study.yaml").read_text())["models"]
+    ]
+    assert [*names, "majority"] == [row["name"] for row in STUDY["rows"]]
+
+
+def test_the_readme_shows_this_comparison():
+    readme = (FOLDER.parents[2] / "README.md").read_text(encoding="utf-8")
+    for one in STUDY["differences"]:
+        shown = f"{one['name']} {one['macro_f1']['value']:+.3f} {one['p_holm']:.3f} {one['verdict']} {one['detectable']:.3f}"
+        low, high = one["macro_f1"]["bca"].values()
+        assert f"{shown} {low:+.3f} to {high:+.3f}" in " ".join(readme.split())
