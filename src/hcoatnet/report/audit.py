@@ -17,7 +17,7 @@ from hcoatnet.data.audit.self_test import SelfTestRow
 from hcoatnet.data.audit.shortcuts import Probe, shown
 from hcoatnet.data.images import PhotoError, open_photo
 from hcoatnet.files import write_json, write_text
-from hcoatnet.report.html import render
+from hcoatnet.report.page import render
 
 MOST_CLUSTERS = 30
 MOST_PHOTOS_A_CLUSTER = 6

@@ -6,7 +6,7 @@ from typing import Any
 from hcoatnet.data.datasheet import describe
 from hcoatnet.data.manifest import Manifest
 from hcoatnet.files import write_json, write_text
-from hcoatnet.report.html import render
+from hcoatnet.report.page import render
 
 
 def write_datasheet(photos: Manifest, out: Path, title: str) -> dict[str, Any]:
