@@ -1,11 +1,12 @@
-"""Speed of the audit's first stage: files, hashes and all pairs, against imagehash in a loop over pairs.
+"""Speed of the audit's first stage: files, hashes and all pairs, against imagehash over all pairs and cleanvision.
 
     python benchmarks/audit_speed.py                     # 10,000 drawn photos of 200 × 150, and 100,000 hashes
     python benchmarks/audit_speed.py --geometry 1000     # also the second stage, on so many photos
 
 Prints wall and processor time (all threads) and the largest memory of the process. On a machine that other programs use
 too, compare processor times and the ratios. imagehash is timed on a few hundred photos; its time for all of them is
-extrapolated: linear in photos for hashing, linear in pairs for comparing.
+extrapolated: linear in photos for hashing, linear in pairs for comparing. cleanvision, where it is installed, looks at
+all photos; it reports equal hashes of one orientation only, which needs no pairs.
 """
 
 import argparse
@@ -83,6 +84,19 @@ def time_imagehash(folder: Path, sample: int, count: int) -> float:
     return hashing.processor * count / len(paths) + comparing.processor * pairs
 
 
+def time_cleanvision(folder: Path) -> float | None:
+    """Seconds of cleanvision's search for exact and near duplicates, in one process; None where it is not installed."""
+    try:
+        from cleanvision import Imagelab
+    except ImportError:
+        print("cleanvision is not installed; left out")
+        return None
+    lab = Imagelab(data_path=str(folder))
+    with timed("cleanvision: exact and near duplicates") as clock:
+        lab.find_issues({"exact_duplicates": {}, "near_duplicates": {}}, n_jobs=1, verbose=False)
+    return clock.processor
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=10_000)
@@ -103,6 +117,8 @@ def main() -> None:
             f"imagehash, {chosen.photos:,} photos: {theirs:,.0f} s processor, extrapolated; one of eight orientations"
         )
         print(f"ratio of processor times: {theirs / first.processor:.1f}")
+        if (cleanvision := time_cleanvision(folder)) is not None:
+            print(f"ratio of processor times to cleanvision: {cleanvision / first.processor:.1f}")
         if chosen.geometry:
             part = Manifest(collection.manifest.table.head(chosen.geometry), collection.manifest.folder)
             features = {key: rows[: chosen.geometry] for key, rows in collection.features.items()}
