@@ -81,3 +81,20 @@ def test_the_readme_shows_this_comparison():
         shown = f"{one['name']} {one['macro_f1']['value']:+.3f} {one['p_holm']:.3f} {one['verdict']} {one['detectable']:.3f}"
         low, high = one["macro_f1"]["bca"].values()
         assert f"{shown} {low:+.3f} to {high:+.3f}" in " ".join(readme.split())
+
+
+def test_the_coverage_of_intervals_is_that_of_the_simulation():
+    results = json.loads((FOLDER.parent / "bootstrap_coverage.json").read_text())
+    page = (FOLDER.parents[1] / "explanation" / "statistics.md").read_text(encoding="utf-8")
+    rows = {
+        "groups, percentile": results["fixed"]["groups, percentile"],
+        "groups, BCa": results["fixed"]["groups, BCa"],
+        "photos, percentile": results["fixed"]["photos, percentile"],
+        "groups, BCa, class counts drawn too": results["drawn"]["groups, BCa"],
+    }
+    for name, row in rows.items():
+        shown = [
+            f"{100 * row[metric]['coverage']:.1f} %" for metric in ("accuracy", "macro_f1", "difference in macro_f1")
+        ]
+        assert f"| {name} | {' | '.join(shown)} |" in page
+    assert results["sets"] == results["draws"] == 1000
