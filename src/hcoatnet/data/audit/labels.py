@@ -104,7 +104,11 @@ def label_issues(photos: Manifest, files: Sequence[Path]) -> tuple[tuple[LabelIs
     ]
     issues.sort(key=lambda issue: (issue.p_label - issue.p_suggested, issue.path))
     tables = "predictions table" if len(files) == 1 else "predictions tables"
-    note = f"Labels were compared with {len(files):,} {tables}, which hold {len(rows):,} of {len(photos):,} photos."
+    right = float((probabilities.argmax(axis=1) == labels).mean())
+    note = (
+        f"Labels were compared with {len(files):,} {tables}, which hold {len(rows):,} of {len(photos):,} photos. Together "
+        f"they name {right:.0%} as labelled: the weaker they are, the less their doubt means."
+    )
     return tuple(issues), (note,)
 
 
