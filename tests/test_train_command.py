@@ -36,7 +36,7 @@ SMALL = {
 def finished(manifest_file, tmp_path_factory):
     """A finished run beside a copy of the photos, and what was printed."""
     place = tmp_path_factory.mktemp("project")
-    shutil.copytree(manifest_file.parent, place / "photos")
+    shutil.copytree(manifest_file.parent, place / "photos", ignore=shutil.ignore_patterns("test_ledger.jsonl"))
     run_directory = place / "runs" / "first"
     tokens = ["train", "--data", str(place / "photos" / "manifest.csv"), "--out", str(run_directory), *flags(SMALL)]
     assert run(app, tokens) == 0

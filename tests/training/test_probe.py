@@ -15,15 +15,7 @@ from hcoatnet.evaluation.predictions import read_predictions
 from hcoatnet.training.probe import fit_head
 from hcoatnet.training.run import train
 
-SETTINGS = {
-    "protocol": "quick",
-    "model": "test_vit",
-    "image_size": 32,
-    "device": "cpu",
-    "workers": 0,
-    "probe": True,
-    "split_seed": 7,
-}
+SETTINGS = {"protocol": "quick", "model": "test_vit", "image_size": 32, "device": "cpu", "workers": 0, "probe": True}
 
 
 @pytest.mark.parametrize("classes", [2, 4])
