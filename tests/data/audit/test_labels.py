@@ -52,7 +52,7 @@ def test_swapped_labels_are_found_first(tmp_path):
     assert all(issue.suggested == CLASSES[true[int(issue.path[:3])]] for issue in issues[:10])
     assert "300 of 300 photos" in notes[0]
     right = np.mean([CLASSES[best] == label for best, label in zip(logits.argmax(axis=1), labels, strict=True)])
-    assert f"they name {right:.0%} as labelled" in notes[0]
+    assert f"Together they name {right:.0%} as labelled" in notes[0]
 
 
 def test_several_tables_are_averaged(tmp_path):

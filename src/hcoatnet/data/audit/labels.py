@@ -106,8 +106,8 @@ def label_issues(photos: Manifest, files: Sequence[Path]) -> tuple[tuple[LabelIs
     tables = "predictions table" if len(files) == 1 else "predictions tables"
     right = float((probabilities.argmax(axis=1) == labels).mean())
     note = (
-        f"Labels were compared with {len(files):,} {tables}, which hold {len(rows):,} of {len(photos):,} photos. Together "
-        f"they name {right:.0%} as labelled: the weaker they are, the less their doubt means."
+        f"Labels were compared with {len(files):,} {tables}, which hold {len(rows):,} of {len(photos):,} photos. "
+        f"Together they name {right:.0%} as labelled: the weaker they are, the less their doubt means."
     )
     return tuple(issues), (note,)
 
