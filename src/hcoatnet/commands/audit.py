@@ -10,6 +10,7 @@ from hcoatnet.terminal import progress_bar, progress_stages, say, table
 
 if TYPE_CHECKING:
     from hcoatnet.data.audit.audit import Audit
+    from hcoatnet.data.manifest import Manifest
 
 
 def register(app: App) -> None:
@@ -65,7 +66,6 @@ def audit(
     from hcoatnet.data.audit.embedding import load_embedding
     from hcoatnet.data.audit.labels import prediction_files
     from hcoatnet.data.audit.reading import list_photos
-    from hcoatnet.data.audit.strip import strip_metadata as copy_without_metadata
     from hcoatnet.report.audit import write_audit
 
     tables = [*(prediction_files(study) if study else []), *(predictions or [])]
@@ -81,12 +81,7 @@ def audit(
         f"Page: {out / 'audit.html'}", f"Tables: {out / 'problems.csv'}, {out / 'duplicates.csv'}, {out / 'audit.json'}"
     )
     if strip_metadata is not None:
-        with progress_bar("copying photos") as progress:
-            count, problems = copy_without_metadata(found.collection.manifest, strip_metadata, progress)
-        say(f"{count:,} copies without metadata: {strip_metadata}, listed in {strip_metadata / 'table.csv'}")
-        if problems:
-            rows = [[problem.path, problem.found, problem.fix] for problem in problems]
-            terminal.print(table("Not copied", ("path", "found", "fix"), rows))
+        _strip_metadata(found.collection.manifest, strip_metadata)
 
 
 def describe(manifest: Path, *, out: Path = Path("datasheet")) -> None:
@@ -135,6 +130,17 @@ def roboflow(
         export = Export(workspace, project, version, format)
         notes = download(out, export, Progresses(stages("downloading"), stages("unpacking")))
     say(*notes, f"Photos: {out}", f"Next: hcoatnet data audit {out}")
+
+
+def _strip_metadata(photos: "Manifest", folder: Path) -> None:
+    from hcoatnet.data.audit.strip import strip_metadata
+
+    with progress_bar("copying photos") as progress:
+        count, problems = strip_metadata(photos, folder, progress)
+    say(f"{count:,} copies without metadata: {folder}, listed in {folder / 'table.csv'}")
+    if problems:
+        rows = [[problem.path, problem.found, problem.fix] for problem in problems]
+        terminal.print(table("Not copied", ("path", "found", "fix"), rows))
 
 
 def _print_audit(found: "Audit") -> None:
