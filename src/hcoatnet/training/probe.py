@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from hcoatnet.data.loading import batches
+from hcoatnet.data.loading import TrainingPhotos, batches, evaluation_loader
 from hcoatnet.errors import ModelError
 from hcoatnet.evaluation.metrics import score
 from hcoatnet.training.checkpoint import save_weights
@@ -53,14 +53,7 @@ class LinearHead:
         return features @ self.weight.T + self.bias
 
 
-def fit_probe(
-    learner: Learner,
-    material: Material,
-    training: DataLoader[Any],
-    labels: list[int],
-    run: RunDirectory,
-    journal: Journal,
-) -> None:
+def fit_probe(learner: Learner, material: Material, run: RunDirectory, journal: Journal) -> None:
     """Fit the classifier of ``learner.model`` on the features of the training photos, and write the weights.
 
     The strength of the penalty is chosen on the validation photos by the run's monitor. Classes are weighted as in
@@ -68,9 +61,7 @@ def fit_probe(
 
     Args:
         learner: Holds the network with its initial weights.
-        material: Validation photos, class weights and classes.
-        training: The training photos as evaluation sees them, without random changes.
-        labels: Class index of each of them, in the loader's order.
+        material: Photos, class weights and classes. Training photos are seen as in evaluation, without random changes.
         run: Where history and weights go.
         journal: Where to speak.
 
@@ -81,7 +72,9 @@ def fit_probe(
     model, device = learner.model, learner.accelerator.device
     classifier = _classifier(model, learner.config.model)
     start_history(run.history_file, [])
-    features = extract_features(model, training, device)
+    photos = cast(TrainingPhotos, material.training.dataset)
+    labels = photos.labels
+    features = extract_features(model, evaluation_loader(photos.paths, learner.config, device), device)
     held_out = extract_features(model, material.validation, device)
     truth = material.validation_labels.numpy()
     weights = dict(enumerate(material.objective.weights.double().cpu().tolist()))

@@ -80,13 +80,7 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
         try:
             material = build_material(config, prepared, accelerator.device)
             learner = Learner(model, config, accelerator, math.ceil(len(material.training) / config.accumulation))
-            if config.probe:
-                rows = subset_rows(prepared, "train")
-                paths = [prepared.manifest.folder / path for path in rows["path"]]
-                labels = [material.classes.index(label) for label in rows["label"]]
-                fit_probe(learner, material, evaluation_loader(paths, config, accelerator.device), labels, run, journal)
-            else:
-                fit(learner, material, run, journal)
+            (fit_probe if config.probe else fit)(learner, material, run, journal)
             _finish(run, config, prepared, learner)
         except HCoAtNetError as error:
             journal.log_only(str(error))
