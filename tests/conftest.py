@@ -132,3 +132,12 @@ def study(manifest_file: Path, folds_file: Path, tmp_path_factory: pytest.TempPa
         patch.setattr("hcoatnet.study.run.LocalRunner", InProcess)
         assert run(app, [*tokens, "--split", str(folds_file), "--out", str(out), *flags(TINY)]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def pruning_run(manifest_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of an H-CoAtNet on 64² photos. Copy it, with ``manifest_file``'s folder, before you change it."""
+    out = tmp_path_factory.mktemp("runs") / "pruning"
+    settings = {**TINY, "image_size": 64, "epochs": 2, "model": "h_coatnet", "model_options": "backbone=test_convnext"}
+    assert run(app, ["train", "--data", str(manifest_file), "--out", str(out), *flags(settings)]) == 0
+    return out

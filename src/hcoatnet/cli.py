@@ -12,7 +12,18 @@ from typing import Any
 from cyclopts import App
 
 from hcoatnet import __version__
-from hcoatnet.commands import audit, data, evidence, reporting, training
+from hcoatnet.commands import (
+    audit,
+    bundling,
+    data,
+    evidence,
+    explaining,
+    exporting,
+    prediction,
+    reporting,
+    serving,
+    training,
+)
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.interruption import Terminated
 from hcoatnet.terminal import print_error, report_error
@@ -33,6 +44,8 @@ audit.register(data.app)
 reporting.register(app)
 app.command(data.app)
 evidence.register(app)
+for last_mile in (bundling, prediction, explaining, exporting, serving):
+    last_mile.register(app)
 
 
 def main() -> None:

@@ -40,6 +40,10 @@ class RunError(HCoAtNetError):
     """A run directory that cannot be used as asked."""
 
 
+class BundleError(HCoAtNetError):
+    """A bundle that is incomplete, damaged or of another format, or a model that cannot be bundled or exported."""
+
+
 class TrainingError(HCoAtNetError):
     """Training that cannot go on, such as a loss that is not finite."""
 

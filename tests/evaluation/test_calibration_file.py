@@ -9,8 +9,9 @@ from simulated import labelled, simulated, simulated_arm
 
 from hcoatnet.evaluation.calibration import LOWEST_TEMPERATURE, calibrated, fit_temperature
 from hcoatnet.evaluation.calibration_file import calibration_of_run, calibration_of_study
-from hcoatnet.evaluation.conformal import conformal_out_of_fold, fit_thresholds, prediction_sets
+from hcoatnet.evaluation.conformal import conformal_out_of_fold, fit_thresholds
 from hcoatnet.evaluation.evidence import Arm
+from hcoatnet.evaluation.prediction_sets import prediction_sets
 from hcoatnet.evaluation.selective import abstain_threshold
 
 KEYS = [

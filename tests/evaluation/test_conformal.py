@@ -16,18 +16,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from hcoatnet.errors import EvidenceError, PredictionsError
 from hcoatnet.evaluation.calibration import calibrated_arm
-from hcoatnet.evaluation.conformal import (
-    LEVELS,
-    METHODS,
-    Thresholds,
-    aps_scores,
-    conformal_out_of_fold,
-    coverage,
-    fit_thresholds,
-    lac_scores,
-    least_n,
-    prediction_sets,
-)
+from hcoatnet.evaluation.conformal import LEVELS, conformal_out_of_fold, coverage, fit_thresholds, least_n
+from hcoatnet.evaluation.prediction_sets import METHODS, Thresholds, aps_scores, lac_scores, prediction_sets
 from hcoatnet.evaluation.resampling import resample
 
 SEEDS = st.integers(0, 10_000)

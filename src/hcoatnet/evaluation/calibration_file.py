@@ -12,19 +12,16 @@ from hcoatnet.errors import EvidenceError
 from hcoatnet.evaluation.calibration import DRAWS, at_bound, calibrated, fit_temperature
 from hcoatnet.evaluation.conformal import (
     LEVELS,
-    METHODS,
     Coverage,
-    Method,
     SetFigures,
-    Thresholds,
     conformal_out_of_fold,
     coverage,
     fit_thresholds,
     least_n,
-    prediction_sets,
 )
 from hcoatnet.evaluation.evidence import Arm
 from hcoatnet.evaluation.intervals import Interval
+from hcoatnet.evaluation.prediction_sets import METHODS, Method, Thresholds, prediction_sets
 from hcoatnet.evaluation.predictions import Predictions
 from hcoatnet.evaluation.resampling import resample
 from hcoatnet.evaluation.selective import ERROR_RATES, AbstainThreshold, abstain_threshold

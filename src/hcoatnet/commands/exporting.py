@@ -1,0 +1,7 @@
+"""A trained model in other hands: ``export``."""
+
+from cyclopts import App
+
+
+def register(app: App) -> None:
+    """Add these commands to the command line."""

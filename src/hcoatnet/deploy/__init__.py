@@ -1,0 +1,1 @@
+"""A trained model in other hands: bundles, prediction, export and serving."""
