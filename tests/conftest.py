@@ -141,3 +141,19 @@ def pruning_run(manifest_file: Path, tmp_path_factory: pytest.TempPathFactory) -
     settings = {**TINY, "image_size": 64, "epochs": 2, "model": "h_coatnet", "model_options": "backbone=test_convnext"}
     assert run(app, ["train", "--data", str(manifest_file), "--out", str(out), *flags(settings)]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def run_bundle(pruning_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of ``pruning_run``. Copy it before you change it."""
+    out = tmp_path_factory.mktemp("bundles") / "run"
+    assert run(app, ["bundle", str(pruning_run), str(out), "--licence", "MIT"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def study_bundle(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the three folds of ``cnn`` in ``study``. Copy it before you change it."""
+    out = tmp_path_factory.mktemp("bundles") / "study"
+    assert run(app, ["bundle", str(study), str(out), "--model", "cnn"]) == 0
+    return out

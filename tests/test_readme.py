@@ -75,16 +75,25 @@ def shrunk(tokens):
     if tokens[:2] == ["study", "run"] and {"--data", "--config"} & set(tokens):
         corner = ["--seeds", "1", "--folds", "0"] if "--config" in tokens else ["--folds", "0,1"]
         return [*tokens, *corner, *TINY]
+    if tokens[:1] == ["serve"]:
+        return [*tokens, "--port", "0"]
     if tokens[:1] == ["ablate"]:
         return [*tokens, "--rows", "A5,full-gradient", "--folds", "0", *TINY]
     return tokens
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys):
+def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys, request, monkeypatch):
     if page.name in ("train.md", "audit.md"):  # they begin where own-photos.md ends
         assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
+    if page.name == "explain.md":  # it begins where train.md ends
+        assert run(app, ["train", "--model", "cnn", "--data", "PHOTOS", "--out", "runs/first", *TINY]) == 0
+    if page.name == "serve.md":  # it begins where bundle.md ends
+        shutil.copytree(request.getfixturevalue("run_bundle"), "bundles/pad")
+        (workplace / "token.txt").write_text("a-token-for-the-tests-only\n")
+        for name in ("Server.run", "set_up_logging"):  # all but the serving itself
+            monkeypatch.setattr(f"hcoatnet.deploy.server.running.{name}", lambda *_, **__: None)
     if page.name == "report.md":  # it begins where study.md and train.md end
         table = ["--label-column", "diagnosis", "--group-column", "patient_id"]
         assert run(app, ["data", "scan", "table.csv", *table, "--out", "manifest.csv"]) == 0

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from io import StringIO
@@ -39,6 +40,29 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a new folder beside ``path``, then move it to where ``path`` is.
+
+    What was in ``path`` is gone afterwards. If ``fill`` fails, ``path`` is as it was and the new folder is gone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    made, old = temporary / "new", temporary / "old"
+    try:
+        made.mkdir()
+        fill(made)
+        if path.exists():
+            path.rename(old)
+        try:
+            made.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -114,6 +114,24 @@ def open_photo(source: Path | bytes, name: str | None = None) -> Image.Image:
         return _decode(stream, name)
 
 
+def photo_of(image: Image.Image, name: str) -> Image.Image:
+    """An image that Pillow holds already, as `open_photo` gives it: upright, in RGB with 8 bits a channel.
+
+    Args:
+        image: Any image; it stays as it is.
+        name: How errors call it.
+
+    Raises:
+        PhotoError: If it is empty, cannot be decoded, or is beyond `PIXEL_LIMIT`.
+    """
+    with _named_errors(name):
+        if not image.width * image.height:
+            raise _photo_error(name, "empty", "0 pixels", "a photo", "Give an image with pixels.")
+        _check_size(image, name)
+        image.load()
+        return _upright(image)
+
+
 def read_header(content: bytes, name: str) -> ImageFile.ImageFile:
     """The format, colour mode, size and metadata of a photo, as Pillow holds them. No pixel is decoded.
 
@@ -179,18 +197,30 @@ def preprocess(photo: Image.Image, size: int) -> NDArray[np.float32]:
 
 def _decode(stream: IO[bytes], name: str) -> Image.Image:
     image = _read_header(stream, name)
-    width, height = image.size
-    if width * height > PIXEL_LIMIT:
-        found = f"{width:,} × {height:,} pixels"
-        raise _photo_error(name, "too many pixels", found, f"at most {PIXEL_LIMIT:,} pixels", "Scale the photo down.")
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and width * height > PIXEL_LIMIT // 2:
+    _check_size(image, name)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.width * image.height > PIXEL_LIMIT // 2:
         with _no_bomb_warning():
             image.load()
     else:
         image.load()
+    return _upright(image)
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > PIXEL_LIMIT:
+        found = f"{width:,} × {height:,} pixels"
+        raise _photo_error(name, "too many pixels", found, f"at most {PIXEL_LIMIT:,} pixels", "Scale the photo down.")
+
+
+def _upright(image: Image.Image) -> Image.Image:
     photo = _to_rgb(image)
     turn = _UPRIGHT.get(_orientation(image))
-    return photo if turn is None else photo.transpose(turn)
+    if turn is None:
+        return photo
+    upright = photo.transpose(turn)
+    upright.info.clear()  # it holds the orientation, by which a second reader would turn the photo again
+    return upright
 
 
 def _read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:

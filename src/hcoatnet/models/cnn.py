@@ -9,6 +9,7 @@ from torch import nn
 
 from hcoatnet.errors import ModelError
 from hcoatnet.models import gradient_checkpointing
+from hcoatnet.models.activation_maps import ActivationPlace, as_it_is
 
 
 class ConvBlock(nn.Sequential):
@@ -75,6 +76,10 @@ class CNN(nn.Module):
     def get_classifier(self) -> nn.Module:
         """The linear layer."""
         return self.head
+
+    def activation_place(self) -> ActivationPlace:
+        """The map of which the head takes the mean."""
+        return ActivationPlace(self.features[-1], as_it_is, "the last map")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations again in the backward pass instead of storing them."""

@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 
 from hcoatnet.errors import ModelError
 from hcoatnet.models import gradient_checkpointing
+from hcoatnet.models.activation_maps import ActivationPlace, patches_of
 from hcoatnet.models.token_pruning import Stage, StageTrace, as_distribution, select, take
 
 TEMPERATURE = 0.1
@@ -230,6 +231,11 @@ class GradientFocalTransformer(nn.Module):
     def get_classifier(self) -> nn.Module:
         """The linear layer."""
         return self.head
+
+    def activation_place(self) -> ActivationPlace:
+        """All patches, as the attention of the last ordinary block reads them: after it, cuts begin."""
+        last: Any = self.blocks[-1]
+        return ActivationPlace(last.norm1, patches_of(1), "all patches, before the first cut")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute the activations of the ordinary blocks again in the backward pass instead of storing them."""

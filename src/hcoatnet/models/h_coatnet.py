@@ -38,7 +38,8 @@ from torch.nn.functional import interpolate
 from hcoatnet.errors import ModelError
 from hcoatnet.models import gradient_checkpointing
 from hcoatnet.models.ablations import expand_ablation
-from hcoatnet.models.token_pruning import HierarchicalSE, StageTrace, parse_stages
+from hcoatnet.models.activation_maps import ActivationPlace
+from hcoatnet.models.token_pruning import HierarchicalSE, StageTrace, kept_map, parse_stages
 
 SPLIT_STRIDE = 8
 
@@ -126,6 +127,14 @@ class HCoAtNet(nn.Module):
     def get_classifier(self) -> nn.Module:
         """The linear layer."""
         return self.head
+
+    def activation_place(self) -> ActivationPlace:
+        """The tokens that the head takes the mean of, each where it stands, and 0 where tokens were cut.
+
+        On the map before H-SE the weights of the channels would be spread over cut tokens, too, which reach the logits
+        through the gates alone: it would show as important what the model left out.
+        """
+        return ActivationPlace(self.hse, kept_map, "the tokens that are kept, after the last cut")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations again in the backward pass instead of storing them."""

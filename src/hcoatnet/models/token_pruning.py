@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from hcoatnet.errors import ModelError
+from hcoatnet.models.activation_maps import to_grid
 
 IMPORTANCES = ("gradient", "norm", "raw_norm", "random", "none")
 
@@ -250,3 +251,12 @@ def select(scores: torch.Tensor, keep: int) -> torch.Tensor:
 def take(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Tokens (B, k, C) at ``index`` (B, k) of tokens (B, N, C)."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def kept_map(pruned: tuple[torch.Tensor, tuple[StageTrace, ...]]) -> torch.Tensor:
+    """What :class:`HierarchicalSE` gives for a square map, as (B, C, H, W) with 0 where tokens were cut."""
+    tokens, traces = pruned
+    if not traces:
+        return to_grid(tokens)
+    whole = tokens.new_zeros(tokens.shape[0], traces[0].positions.shape[1], tokens.shape[2])
+    return to_grid(whole.scatter(1, traces[-1].kept.unsqueeze(-1).expand_as(tokens), tokens))

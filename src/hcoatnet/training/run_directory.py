@@ -186,6 +186,18 @@ class RunDirectory:
             ) from None
         return content
 
+    def calibration(self) -> dict[str, Any]:
+        """The content of calibration.json of a finished run.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.calibration_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"Cannot read {self.calibration_file}: {error}. Restore it, or train again.") from error
+        return content
+
     def check_format(self) -> None:
         """Refuse what a newer version wrote.
 

@@ -1,0 +1,39 @@
+"""One model or several side by side: their logits, and what each kept of a photo."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Members(nn.Module):
+    """One model, or several side by side, with what their cuts kept as further outputs.
+
+    Args:
+        models: The members; all prune at the same places, or none does.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(models)
+
+    def forward(self, photos: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Photos (B, 3, S, S) to logits (B, [M,] C) and for each cut its positions, scores and kept (B, [M,] k)."""
+        answers = []
+        for member in self.members:
+            logits, traces = logits_and_traces(member, photos)
+            cuts = [part for trace in traces for part in (trace.positions, trace.scores, trace.kept)]
+            answers.append((logits, *cuts))
+        if len(answers) == 1:
+            return answers[0]
+        return tuple(torch.stack(same, dim=1) for same in zip(*answers, strict=True))
+
+
+def logits_and_traces(model: nn.Module, photos: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
+    """A model's logits (B, C), and its ``StageTrace`` of each cut; no trace where it cuts nothing."""
+    forward_with_trace: Any = getattr(model, "forward_with_trace", None)
+    if forward_with_trace is None:
+        return model(photos), ()
+    answer: tuple[torch.Tensor, tuple[Any, ...]] = forward_with_trace(photos)
+    return answer

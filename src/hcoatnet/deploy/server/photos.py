@@ -1,0 +1,111 @@
+"""From uploaded bytes to what a model reads. Headers are read first; what is too large is not decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from hcoatnet.data.images import PhotoError, open_photo, preprocess, read_header
+from hcoatnet.deploy.server.limits import Limits
+from hcoatnet.deploy.server.problems import Refusal
+from hcoatnet.deploy.server.uploads import Upload
+from hcoatnet.errors import Problem
+
+OVERLAY_SIDE = 512
+"""Longer side of an overlay, in pixels."""
+
+MOST_SCANS = 100
+"""A progressive JPEG has about ten passes over its pixels; thousands of empty ones take minutes to decode."""
+
+PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr"})
+"""Colour modes that decode to at most four bytes a pixel; the others need up to four times the memory."""
+
+STATUS_OF_RULE = {"not an image": 415, "too many pixels": 413}
+TITLES = {413: "Too large", 415: "Not a photo", 422: "Damaged photo"}
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo that was decoded.
+
+    Attributes:
+        name: How answers call it.
+        width: Pixels across, upright.
+        height: Pixels down, upright.
+        pixels: What the model reads, shape (3, S, S).
+        small: The photo, at most `OVERLAY_SIDE` wide and high; None where no overlay is wanted.
+    """
+
+    name: str
+    width: int
+    height: int
+    pixels: NDArray[np.float32]
+    small: Image.Image | None
+
+
+def read_photos(uploads: Sequence[Upload], size: int, limits: Limits, keep_small: bool) -> list[Photo]:
+    """Decode the photos of a request one after the other, as `hcoatnet predict` does.
+
+    Args:
+        uploads: As they came.
+        size: Side S of what the model reads.
+        limits: What is let in.
+        keep_small: Whether a small copy of each is kept for overlays.
+
+    Raises:
+        Refusal: A photo is none, too large or damaged; it names all such photos.
+    """
+    _raise_any([problem for upload in uploads if (problem := _header_problem(upload, limits)) is not None])
+    photos, problems = [], []
+    for upload in uploads:
+        try:
+            photos.append(_read_photo(upload, size, keep_small))
+        except PhotoError as error:
+            problems.append(error.problem)
+    _raise_any(problems)
+    return photos
+
+
+def _read_photo(upload: Upload, size: int, keep_small: bool) -> Photo:
+    image = open_photo(upload.content, upload.name)
+    pixels = preprocess(image, size)
+    small = None
+    width, height = image.size
+    if keep_small:
+        image.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+        small = image
+    return Photo(upload.name, width, height, pixels, small)
+
+
+def _header_problem(upload: Upload, limits: Limits) -> Problem | None:
+    try:
+        header = read_header(upload.content, upload.name)
+    except PhotoError as error:
+        return error.problem
+    most = limits.pixels if header.mode in PLAIN_MODES and not header.has_transparency_data else limits.pixels // 4
+    width, height = _largest_area(header)
+    if width * height > most:
+        found, expected = f"{width:,} × {height:,} pixels", f"at most {most:,} pixels in colour mode {header.mode}"
+        return Problem(upload.name, "too many pixels", found, expected, "Scale the photo down.")
+    if header.format == "JPEG" and (scans := upload.content.count(b"\xff\xda")) > MOST_SCANS:
+        fix = "Save it again as an ordinary JPEG."
+        return Problem(upload.name, "too many scans", f"{scans:,} scans", f"at most {MOST_SCANS}", fix)
+    return None
+
+
+def _largest_area(header: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of the photo, or of its tiles where those of a TIFF are larger than the photo."""
+    tags = getattr(header, "tag_v2", {})
+    tile = int(tags.get(322, 0)), int(tags.get(323, 0))
+    return max(header.size, tile, key=lambda one: one[0] * one[1])
+
+
+def _raise_any(problems: Sequence[Problem]) -> None:
+    """Refuse a request that has problems; the status is that of the gravest."""
+    if not problems:
+        return
+    status = min(STATUS_OF_RULE.get(problem.rule, 422) for problem in problems)
+    which = "The photo" if len(problems) == 1 else f"{len(problems)} photos"
+    raise Refusal(status, TITLES[status], f"{which} cannot be answered; nothing was computed.", problems)
