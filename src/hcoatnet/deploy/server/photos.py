@@ -16,7 +16,7 @@ from hcoatnet.errors import Problem
 OVERLAY_SIDE = 512
 """Longer side of an overlay, in pixels."""
 
-MOST_SCANS = 100
+MOST_SCANS = 50
 """A progressive JPEG has about ten passes over its pixels; thousands of empty ones take minutes to decode."""
 
 PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr"})
