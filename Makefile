@@ -36,9 +36,11 @@ format: setup ## bring the code into shape
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-lock: ## compile requirements.txt from pyproject.toml (needs uv)
+lock: ## compile requirements.txt and requirements-serve.txt from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
 	  --output-file requirements.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --constraint requirements.txt --group server --output-file requirements-serve.txt
 
 clean: ## remove what the targets made, but not your runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build demo

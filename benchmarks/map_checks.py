@@ -61,7 +61,9 @@ def measure(run_folder: Path, photos: int) -> dict[str, dict[str, object]]:
     rows = np.random.default_rng(0).choice(len(table), size=min(photos, len(table)), replace=False)
     group_of = {folder / table["path"].iloc[row]: str(table["group"].iloc[row]) for row in sorted(rows)}
     subject = load_subject(run_folder)
-    found = {settings.model: {"place": subject.place, **check(subject, list(group_of), group_of).to_dict()}}
+    facts = {"run": run.name, "image_size": settings.image_size}
+    checks = check(subject, list(group_of), group_of)
+    found = {settings.model: {**facts, "place": subject.place, **checks.to_dict()}}
     if hasattr(subject.models[0], "hse"):
         untrained = subject.untrained
         other = replace(
@@ -69,10 +71,8 @@ def measure(run_folder: Path, photos: int) -> dict[str, dict[str, object]]:
             models=tuple(before_cuts(model) for model in subject.models),
             untrained=lambda draw: before_cuts(untrained(draw)),
         )
-        found[f"{settings.model}, before the cuts"] = {
-            "place": other.place,
-            **check(other, list(group_of), group_of).to_dict(),
-        }
+        checks = check(other, list(group_of), group_of)
+        found[f"{settings.model}, before the cuts"] = {**facts, "place": other.place, **checks.to_dict()}
     return found
 
 

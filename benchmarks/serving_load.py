@@ -2,13 +2,13 @@
 
     python benchmarks/serving_load.py BUNDLE PHOTOS --out docs/results/serving_load.json
 
-Starts ``hcoatnet serve`` on loopback with its defaults, then 32 clients send 2,000 requests of one photo each as fast as
-they are answered. The clients are threads of this process, on the same cores as the server. An answer 503 with
-Retry-After is deliberate: the client waits as long and sends again, and its time counts from the first try. Before it and
-after it, a plain loop in one process of its own answers as many photos one after the other with
-``load_classifier(BUNDLE, backend="onnx").predict``: bytes in, answers out, no HTTP, as many threads as cores. Memory is
-what the operating system says that the server holds, at the start (after 32 requests) and after each quarter. Every
-answer is compared with the loop's.
+Starts ``hcoatnet serve`` on loopback with its defaults, then 32 clients send 2,000 requests of one photo each as fast
+as they are answered. The clients are threads of this process, on the same cores as the server. An answer 503 with
+Retry-After is deliberate: the client waits as long and sends again, and its time counts from the first try. Before and
+after that, a plain loop in a process of its own answers as many photos one after the other with
+``load_classifier(BUNDLE, backend="onnx").predict``: bytes in, answers out, no HTTP, as many threads as cores. Every
+answer of the server is compared with the loop's. Memory is what the operating system says that the server holds, after
+32 requests and after each quarter of the others.
 """
 
 import argparse

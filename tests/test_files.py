@@ -7,6 +7,7 @@ from hcoatnet.files import (
     append_line,
     read_json_lines,
     replace_file,
+    replace_folder,
     sha256_of_bytes,
     sha256_of_file,
     write_json,
@@ -34,6 +35,29 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, error):
         replace_file(path, fail)
     assert path.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep" / "bundle"
+    for text in ("one", "two"):
+        replace_folder(path, lambda new, text=text: write_text(new / text, text))
+        assert [one.name for one in path.iterdir()] == [text]
+    assert [one.name for one in path.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_folder_leaves_the_old_one_and_no_other(tmp_path, error):
+    path = tmp_path / "bundle"
+    replace_folder(path, lambda new: write_text(new / "one", "one"))
+
+    def fail(new):
+        write_text(new / "two", "two")
+        raise error
+
+    with pytest.raises(type(error)):
+        replace_folder(path, fail)
+    assert [one.name for one in path.iterdir()] == ["one"]
+    assert [one.name for one in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_json_has_no_nan(tmp_path):

@@ -87,7 +87,7 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys
     if page.name in ("train.md", "audit.md"):  # they begin where own-photos.md ends
         assert run(app, ["data", "scan", "PHOTOS", "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
-    if page.name == "explain.md":  # it begins where train.md ends
+    if page.name in ("explain.md", "export.md"):  # they begin where train.md ends
         assert run(app, ["train", "--model", "cnn", "--data", "PHOTOS", "--out", "runs/first", *TINY]) == 0
     if page.name == "serve.md":  # it begins where bundle.md ends
         shutil.copytree(request.getfixturevalue("run_bundle"), "bundles/pad")

@@ -33,7 +33,8 @@ def test_nothing_heavy_is_imported(code):
     ["data.images", "data.manifest", "data.splits", "data.synthetic", "evaluation.metrics", "evaluation.predictions",
      "evaluation.ledger", "report.figures", "report.html", "report.writing", "report.audit", "report.datasheet",
      "study.collect", "study.status", "study.verdict", "commands.comparison_tables", "data.sources.roboflow",
-     "deploy.bundle", "deploy.classifier", "deploy.prediction", "deploy.prediction_output"],
+     "deploy.bundle", "deploy.classifier", "deploy.prediction", "deploy.prediction_output",
+     "deploy.server.running"],
 )  # fmt: skip
 def test_data_statistics_and_reports_do_without_torch(module):
     loaded = loaded_after(f"import hcoatnet.{module}")
@@ -58,6 +59,7 @@ def test_every_command_has_help():
         ["ablate"],
         ["compare"],
         ["report"],
+        ["serve"],
         ["bundle"],
         ["predict"],
     ]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 from PIL import Image
 
@@ -21,6 +22,9 @@ from hcoatnet.deploy.server.running import bind, make_server
 from hcoatnet.deploy.server.security import Access
 from hcoatnet.deploy.server.served import Served
 from hcoatnet.evaluation.prediction_sets import Thresholds
+
+CLIENT = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+"""Each request has a connection of its own; a new client for each would take longer than most requests."""
 
 CLASSES = ("blue", "green", "red")
 SIZE = 32

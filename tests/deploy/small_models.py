@@ -1,6 +1,8 @@
 """Small untrained models whose numbers are lively, and files made of them."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,6 @@ from hcoatnet.models import registry
 
 SIZE = 64
 CLASSES = ("blue", "green", "red")
-PRUNING = ("h_coatnet", {"backbone": "test_convnext"})
 
 
 @functools.cache
@@ -37,5 +38,18 @@ def some_photos(count, seed=0, size=SIZE):
 
 def export_to(folder, *models, **about):
     path = folder / "model.onnx"
-    export_model(models or [small_model()], path, facts(**about))
+    export_model(models, path, facts(**about))
+    return path
+
+
+@functools.cache
+def exported_bytes():
+    """The file of ``small_model()``, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export_to(Path(folder), small_model()).read_bytes()
+
+
+def exported_file(folder):
+    path = folder / "model.onnx"
+    path.write_bytes(exported_bytes())
     return path

@@ -233,7 +233,7 @@ def test_only_the_chosen_models_runs_must_be_finished(own_study, tmp_path, quick
     assert code == 2 and "cnn-scratch-s2-r0-f1" in printed
 
 
-def test_runs_that_cannot_be_bundled(own_run, tmp_path, hcoatnet):
+def test_runs_that_cannot_be_bundled(own_run, manifest_file, tmp_path, quick, hcoatnet):
     out = tmp_path / "out"
     for folder, said in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "neither a study")):
         code, printed = hcoatnet("bundle", folder, out)
@@ -242,6 +242,7 @@ def test_runs_that_cannot_be_bundled(own_run, tmp_path, hcoatnet):
     (own_run / "config.yaml").write_text(config.replace("manifest.csv", "gone/manifest.csv"))
     code, printed = hcoatnet("bundle", own_run, out)
     assert code == 2 and "Put them back" in printed
+    assert hcoatnet("bundle", own_run, tmp_path / "moved", "--data", manifest_file)[0] == 0
     (own_run / "config.yaml").write_text(config)
     weights = bytearray((own_run / "weights.safetensors").read_bytes())
     weights[-1] ^= 1

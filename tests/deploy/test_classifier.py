@@ -23,20 +23,22 @@ from hcoatnet.training.scoring import trained_model
 
 FRESH = """
 import json, sys
-if sys.argv[4] == "block":
+if sys.argv[1] == "without torch":
     sys.modules["torch"] = None
 import hcoatnet
-classifier = hcoatnet.load_classifier(sys.argv[1], backend=sys.argv[2], threads=1)
-answers = classifier.predict(json.loads(sys.argv[3]))
-print(json.dumps([one.to_dict() for one in answers]))
-assert sys.argv[4] != "block" or not [name for name in sys.modules if name.split(".")[0] in ("torch", "timm", "pandas", "scipy", "sklearn") and sys.modules[name]]
+for folder, backend in json.loads(sys.argv[2]):
+    classifier = hcoatnet.load_classifier(folder, backend=backend, threads=1)
+    print(json.dumps([one.to_dict() for one in classifier.predict(json.loads(sys.argv[3]))]))
+print(json.dumps([name for name in ("torch", "timm", "pandas", "scipy", "sklearn") if sys.modules.get(name)]))
 """
 
 
-def asked_in_a_fresh_process(folder, backend, photos, block=False):
-    names = json.dumps([str(photo) for photo in photos])
-    command = [sys.executable, "-c", FRESH, str(folder), backend, names, "block" if block else ""]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def asked_in_a_fresh_process(sources, photos, torch="with torch"):
+    """Answers of each folder and backend, and which heavy libraries were imported."""
+    arguments = [torch, json.dumps(sources), json.dumps([str(photo) for photo in photos])]
+    done = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, check=True)
+    *answers, loaded = map(json.loads, done.stdout.splitlines())
+    return answers, loaded
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +53,27 @@ def evaluated(pruning_run, manifest_file):
     return photos, np.concatenate(expected)
 
 
-@pytest.mark.parametrize(
-    ("source", "backend", "block", "tolerance"),
-    [("bundle", "auto", True, 1e-4), ("bundle", "torch", False, 1e-5), ("run", "auto", False, 1e-5)],
-)
-def test_a_fresh_process_answers_as_the_evaluation_did(
-    run_bundle, pruning_run, evaluated, source, backend, block, tolerance
-):
+def check_answers(answers, evaluated, tolerance):
     photos, expected = evaluated
-    answers = asked_in_a_fresh_process(run_bundle if source == "bundle" else pruning_run, backend, photos, block)
     found = np.array([[one["probabilities"][name] for name in CLASSES] for one in answers])
     np.testing.assert_allclose(found, expected, atol=tolerance)
     assert [one["top_class"] for one in answers] == [CLASSES[row] for row in expected.argmax(axis=1)]
     assert [one["name"] for one in answers] == [str(photo) for photo in photos]
     assert all(len(one["traces"]) == 1 for one in answers)
+
+
+def test_without_torch_a_bundle_answers_as_the_evaluation_did(run_bundle, evaluated):
+    (answers,), loaded = asked_in_a_fresh_process([(str(run_bundle), "auto")], evaluated[0], "without torch")
+    check_answers(answers, evaluated, 1e-4)
+    assert loaded == []
+
+
+def test_with_torch_bundle_and_run_answer_as_the_evaluation_did(run_bundle, pruning_run, evaluated):
+    sources = [(str(run_bundle), "torch"), (str(pruning_run), "auto")]
+    answers, _ = asked_in_a_fresh_process(sources, evaluated[0])
+    for one in answers:
+        check_answers(one, evaluated, 1e-5)
+    assert len(answers) == 2
 
 
 @pytest.mark.parametrize(("backend", "tolerance"), [("onnx", 1e-4), ("torch", 1e-5)])

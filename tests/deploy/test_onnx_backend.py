@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import CLASSES, SIZE, export_to, small_model, some_photos
+from small_models import CLASSES, SIZE, exported_file, small_model, some_photos
 
 from hcoatnet.deploy.onnx_backend import METADATA_KEY, OnnxBackend
 from hcoatnet.errors import BundleError, DataError
@@ -20,7 +20,7 @@ from hcoatnet.errors import BundleError, DataError
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return export_to(tmp_path_factory.mktemp("exported"))
+    return exported_file(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from conftest import CLASSES, COLOURS, draw_photo
 from hcoatnet.data.images import PhotoError
 from hcoatnet.deploy.answers import Answer, Rules
 from hcoatnet.deploy.classifier import load_classifier
-from hcoatnet.deploy.photo_search import find_photos
-from hcoatnet.deploy.prediction import AHEAD, BATCH, Row, predict_rows, printable
+from hcoatnet.deploy.photo_search import find_photos, printable
+from hcoatnet.deploy.prediction import AHEAD, BATCH, Row, predict_rows
 from hcoatnet.deploy.prediction_output import csv_lines, json_document, json_lines, table_lines
 from hcoatnet.errors import DataProblems, Problem
 from hcoatnet.evaluation.prediction_sets import Thresholds
@@ -232,7 +232,7 @@ def test_table():
     assert "No prediction sets: too few groups" in text and "Every photo is left to a person" in text
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.text(max_size=60), st.sampled_from(ROWS)), max_size=5),
     st.lists(st.text(min_size=1, max_size=30), min_size=3, max_size=3, unique=True),

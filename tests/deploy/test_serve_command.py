@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import pytest
-from server_harness import noise, photo_bytes
+from server_harness import CLIENT, noise, photo_bytes
 
 from hcoatnet.deploy.server.running import is_loopback
 
@@ -74,15 +73,15 @@ def test_it_runs_without_torch_writes_nothing_and_stops_when_told(run_bundle, tm
     with serving(run_bundle, tmp_path, "--drain-seconds", "0.2") as server:
         before = written_bytes(server.process)
         files = [("photos", ("patient-17.png", large)), ("photos", ("patient-18.jpg", photo_bytes()))]
-        answer = httpx.post(f"{server.url}/v1/predict?trace=true&overlay=true", files=files, timeout=60)
+        answer = CLIENT.post(f"{server.url}/v1/predict?trace=true&overlay=true", files=files, timeout=60)
         assert answer.status_code == 200
         assert [one["name"] for one in answer.json()["answers"]] == ["patient-17.png", "patient-18.jpg"]
         head = {"content-type": "image/png"}
-        assert httpx.post(f"{server.url}/v1/predict", content=large, headers=head, timeout=60).status_code == 200
+        assert CLIENT.post(f"{server.url}/v1/predict", content=large, headers=head, timeout=60).status_code == 200
         many = [("photos", (f"{number}.jpg", noise(1_500_000))) for number in range(16)]
-        assert httpx.post(f"{server.url}/v1/predict", files=many, timeout=60).status_code == 415
+        assert CLIENT.post(f"{server.url}/v1/predict", files=many, timeout=60).status_code == 415
         for path in ("/", "/docs", "/v1/model", "/openapi.json", "/readyz"):
-            assert httpx.get(server.url + path).status_code == 200
+            assert CLIENT.get(server.url + path).status_code == 200
         assert written_bytes(server.process) == before
         opened = [str(one.readlink()) for one in Path(f"/proc/{server.process.pid}/fd").iterdir()]
         assert not [one for one in opened if one.startswith("/") and not one.startswith("/dev/")]
@@ -102,9 +101,9 @@ def test_with_a_token_and_control_c(run_bundle, tmp_path):
         run_bundle, tmp_path, "--host", "0.0.0.0", "--allowed-host", "derm.example.org", HCOATNET_TOKEN=token
     ) as server:
         url = server.url.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{url}/v1/model").status_code == 401
+        assert CLIENT.get(f"{url}/v1/model").status_code == 401
         given = {"authorization": f"Bearer {token}", "host": "derm.example.org"}
-        assert httpx.get(f"{url}/v1/model", headers=given).json()["needs_token"] is True
+        assert CLIENT.get(f"{url}/v1/model", headers=given).json()["needs_token"] is True
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0
 

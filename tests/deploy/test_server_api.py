@@ -4,11 +4,10 @@ import base64
 import io
 import json
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from server_harness import CLASSES, SIZE, colour_model, photo_bytes, running
+from server_harness import CLASSES, CLIENT, SIZE, colour_model, photo_bytes, running
 
 from hcoatnet.deploy.classifier import load_classifier
 from hcoatnet.deploy.server.limits import Limits
@@ -27,7 +26,7 @@ def server():
 def predict(server, contents, query="", names=None):
     names = names or [f"{number}.jpg" for number in range(len(contents))]
     files = [("photos", (name, content)) for name, content in zip(names, contents, strict=True)]
-    return httpx.post(f"{server.url}/v1/predict{query}", files=files, timeout=30)
+    return CLIENT.post(f"{server.url}/v1/predict{query}", files=files, timeout=30)
 
 
 def expected(answers):
@@ -63,7 +62,7 @@ def test_a_real_bundle_is_answered_to_the_bit(run_bundle, photos):
         assert without_size(answer.json()["answers"]) == expected(
             classifier.predict(files, [file.name for file in files])
         )
-        facts = httpx.get(f"{server.url}/v1/model").json()
+        facts = CLIENT.get(f"{server.url}/v1/model").json()
     assert facts["classes"] == list(classifier.classes)
     assert facts["image_size"] == 64
     assert facts["sha256"] == load_facts(run_bundle)
@@ -78,7 +77,7 @@ def load_facts(bundle):
 
 def test_one_photo_may_be_the_whole_body(server):
     content = photo_bytes(kind="PNG")
-    answer = httpx.post(f"{server.url}/v1/predict", content=content, headers={"content-type": "image/png"})
+    answer = CLIENT.post(f"{server.url}/v1/predict", content=content, headers={"content-type": "image/png"})
     (said,) = answer.json()["answers"]
     assert said["name"] == "photo 1"
     assert said["probabilities"] == dict(server.served.classifier.predict([content])[0].probabilities)
@@ -123,11 +122,11 @@ def test_a_model_that_prunes_nothing_says_so():
         said = predict(server, [photo_bytes()], "?trace=true&overlay=true").json()["answers"][0]
         assert said["traces"] == []
         assert said["overlays"] == []
-        assert httpx.get(f"{server.url}/v1/model").json()["prunes"] is False
+        assert CLIENT.get(f"{server.url}/v1/model").json()["prunes"] is False
 
 
 def test_what_the_model_says_of_itself(server):
-    facts = httpx.get(f"{server.url}/v1/model").json()
+    facts = CLIENT.get(f"{server.url}/v1/model").json()
     assert facts["classes"] == list(CLASSES)
     assert facts["image_size"] == SIZE
     assert facts["rules"] == {
@@ -151,7 +150,7 @@ def test_a_classifier_without_sets_and_threshold_says_why():
     served.classifier.rules = type(rules)(**{**vars(rules), **changed})
     with running(served) as server:
         said = predict(server, [photo_bytes()]).json()["answers"][0]
-        facts = httpx.get(f"{server.url}/v1/model").json()
+        facts = CLIENT.get(f"{server.url}/v1/model").json()
     assert said["prediction_set"] is None
     assert said["abstain"] is True
     assert facts["rules"]["method"] is None
@@ -159,12 +158,12 @@ def test_a_classifier_without_sets_and_threshold_says_why():
 
 
 def test_probes(server):
-    assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
-    assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready"}
+    assert CLIENT.get(f"{server.url}/healthz").json() == {"status": "alive"}
+    assert CLIENT.get(f"{server.url}/readyz").json() == {"status": "ready"}
     server.readiness.draining = True
     try:
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert CLIENT.get(f"{server.url}/readyz").status_code == 503
+        assert CLIENT.get(f"{server.url}/healthz").status_code == 200
         assert predict(server, [photo_bytes()]).status_code == 200
     finally:
         server.readiness.draining = False
@@ -177,7 +176,7 @@ def test_the_page_is_served_as_it_lies_there(server):
     names = [file.name for file in folder.iterdir() if file.is_file()]
     assert "index.html" in names
     for name in names:
-        answer = httpx.get(f"{server.url}/{ADDRESS.get(name, name)}")
+        answer = CLIENT.get(f"{server.url}/{ADDRESS.get(name, name)}")
         assert answer.status_code == 200
         assert answer.content == (folder / name).read_bytes()
         kind = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}

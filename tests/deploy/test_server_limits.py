@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from server_harness import colour_model, noise, photo_bytes, running
+from server_harness import CLIENT, colour_model, noise, photo_bytes, running
 
+from hcoatnet.data.images import open_photo
+from hcoatnet.deploy.server import photos as photos_module
 from hcoatnet.deploy.server import running as running_module
 from hcoatnet.deploy.server.limits import Limits
+from hcoatnet.deploy.server.photos import read_photos
+from hcoatnet.deploy.server.uploads import Upload
 from hcoatnet.errors import ConfigError
 
 
 def predict(server, content=None, timeout=30):
     files = {"photos": ("a.jpg", content or photo_bytes())}
-    return httpx.post(f"{server.url}/v1/predict", files=files, timeout=timeout)
+    return CLIENT.post(f"{server.url}/v1/predict", files=files, timeout=timeout)
 
 
 def wait_until(true, seconds=10):
@@ -94,6 +98,26 @@ def test_many_clients_get_only_answers():
         assert all(pool.map(ask, range(160)))
 
 
+@pytest.mark.parametrize(("pixels", "most"), [(2_000, 1), (8_000, 4)])
+def test_large_photos_are_decoded_one_at_a_time(monkeypatch, pixels, most):
+    counts, lock, together = [0, 0], threading.Lock(), threading.Barrier(most)
+
+    def slow_open(content, name):
+        with lock:
+            counts[0] += 1
+            counts[1] = max(counts)
+        together.wait(10)
+        with lock:
+            counts[0] -= 1
+        return open_photo(content, name)
+
+    monkeypatch.setattr(photos_module, "open_photo", slow_open)
+    upload, limits = Upload("a.png", photo_bytes(size=(40, 30), kind="PNG")), Limits(pixels=pixels)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: read_photos([upload], 8, limits, keep_small=False), range(4)))
+    assert counts == [0, most]
+
+
 def test_connections_without_a_request_are_closed(monkeypatch):
     monkeypatch.setattr(running_module, "HEADER_SECONDS", 0.5)
     with running() as server:
@@ -115,8 +139,23 @@ def test_connections_without_a_request_are_closed(monkeypatch):
         for one in (silent, slow, second):
             with contextlib.suppress(ConnectionError):
                 assert one.recv(100) == b""
-        assert time.monotonic() - start < 4
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert time.monotonic() - start < 8
+        assert CLIENT.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_an_answer_that_nobody_fetches_is_dropped(monkeypatch):
+    monkeypatch.setattr(running_module, "FLUSH_SECONDS", 0.5)
+    monkeypatch.setattr(running_module, "KEEP_ALIVE_SECONDS", 0.2)
+    photos = [("photos", ("a.png", photo_bytes(size=(512, 512), kind="PNG", seed=seed))) for seed in range(6)]
+    sent = httpx.Request("POST", "http://localhost/v1/predict?overlay=true", files=photos)
+    body = sent.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.headers.items())
+    with running() as server, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(f"POST /v1/predict?overlay=true HTTP/1.1\r\n{head}\r\n".encode() + body)
+        wait_until(lambda: len(server.server.server_state.connections) == 1)
+        wait_until(lambda: not server.server.server_state.connections, seconds=30)
 
 
 def test_a_refused_body_is_not_read_for_ever(monkeypatch):
@@ -141,11 +180,11 @@ def test_too_many_connections_are_dropped(monkeypatch):
         held = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(5)]
         time.sleep(0.2)
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{server.url}/healthz")
+            CLIENT.get(f"{server.url}/healthz")
         for one in held:
             one.close()
         time.sleep(0.2)
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert CLIENT.get(f"{server.url}/healthz").status_code == 200
 
 
 def test_stopping_says_so_first_and_finishes_what_runs():
@@ -154,11 +193,11 @@ def test_stopping_says_so_first_and_finishes_what_runs():
         asked = pool.submit(predict, server)
         wait_until(lambda: server.backend.running == 1)
         server.server.handle_exit(signal.SIGTERM, None)
-        assert httpx.get(f"{server.url}/readyz").status_code == 503
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert CLIENT.get(f"{server.url}/readyz").status_code == 503
+        assert CLIENT.get(f"{server.url}/healthz").status_code == 200
         time.sleep(1.5)
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{server.url}/healthz")
+            CLIENT.get(f"{server.url}/healthz")
         assert server.thread.is_alive()
         server.backend.hold.set()
         assert asked.result().status_code == 200

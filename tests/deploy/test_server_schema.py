@@ -1,20 +1,26 @@
 """What ``/openapi.json`` says is what the server does: requests made from it, good ones and bad ones."""
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig as Config
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from server_harness import photo_bytes, running
+from server_harness import CLIENT, photo_bytes, running
 
 from hcoatnet.deploy.server.limits import Limits
 from hcoatnet.deploy.server.security import Access
 
 TOKEN = "a-token-for-the-tests-only"
-OPERATIONS = [("/v1/predict", "POST"), ("/v1/model", "GET"), ("/healthz", "GET"), ("/readyz", "GET")]
+GOOD, BAD = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+CASES = [
+    ("/v1/predict", "POST", GOOD),
+    ("/v1/predict", "POST", BAD),
+    ("/v1/model", "GET", GOOD),
+    ("/v1/model", "GET", BAD),
+    ("/healthz", "GET", GOOD),  # nothing about it can be bad
+    ("/readyz", "GET", GOOD),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def description(server):
-    return httpx.get(f"{server.url}/openapi.json").json()
+    return CLIENT.get(f"{server.url}/openapi.json").json()
 
 
 @pytest.fixture
@@ -34,8 +40,7 @@ def api_schema(server):
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=config)
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+@pytest.mark.parametrize(("path", "method", "mode"), CASES)
 def test_requests_made_from_the_description(server, api_schema, path, method, mode):
     operation, statuses = api_schema[path][method], set()
 
@@ -48,11 +53,7 @@ def test_requests_made_from_the_description(server, api_schema, path, method, mo
         )
         statuses.add(answer.status_code)
 
-    try:
-        ask()
-    except Unsatisfiable:
-        pytest.skip("nothing about this route can be wrong")
-    assert statuses
+    ask()
     assert max(statuses) < 500
 
 
@@ -69,7 +70,7 @@ def test_every_route_and_every_refusal_is_described(description):
 
 def test_without_a_token_none_is_described():
     with running(pages=()) as server:
-        described = httpx.get(f"{server.url}/openapi.json").json()
+        described = CLIENT.get(f"{server.url}/openapi.json").json()
     assert "securitySchemes" not in described["components"]
     assert "401" not in described["paths"]["/v1/predict"]["post"]["responses"]
 
@@ -80,7 +81,7 @@ def test_a_real_answer_has_the_described_shape(server, api_schema):
     bad = [("photos", ("a.jpg", b"<html>"))]
     operation = api_schema["/v1/predict"]["POST"]
     for query, sent, status in [("", files, 200), ("?trace=true&overlay=true", files, 200), ("", bad, 415)]:
-        answer = httpx.post(f"{server.url}/v1/predict{query}", files=sent, headers=given)
+        answer = CLIENT.post(f"{server.url}/v1/predict{query}", files=sent, headers=given)
         answer.request.read()
         assert answer.status_code == status
         operation.validate_response(answer)

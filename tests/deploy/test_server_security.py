@@ -4,7 +4,7 @@ import logging
 
 import httpx
 import pytest
-from server_harness import colour_model, photo_bytes, running
+from server_harness import CLIENT, colour_model, photo_bytes, running
 
 from hcoatnet.deploy.server.security import HEADERS, Access, check_token
 from hcoatnet.errors import ConfigError
@@ -26,7 +26,7 @@ def guarded():
 
 def predict(server, **headers):
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(f"{server.url}/v1/predict", files={"photos": ("lesion.jpg", photo_bytes())}, headers=headers)
+    return CLIENT.post(f"{server.url}/v1/predict", files={"photos": ("lesion.jpg", photo_bytes())}, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def predict(server, **headers):
      ("TRACE", "/", 405), ("POST", "/v1/predict?trace=perhaps", 422), ("POST", "/v1/predict?trase=true", 422)],
 )  # fmt: skip
 def test_every_answer_has_the_security_headers(server, method, path, status):
-    answer = httpx.request(method, server.url + path)
+    answer = CLIENT.request(method, server.url + path)
     assert answer.status_code == status
     for name, value in HEADERS.items():
         if name != "Cache-Control":
@@ -65,7 +65,7 @@ def test_the_policy_lets_nothing_in_from_elsewhere():
     ["localhost", "localhost:8000", "127.0.0.1", "[::1]:8000", "10.1.2.3", "DERM.example.org", "derm.example.org:443"],
 )
 def test_known_names_are_answered(server, host):
-    assert httpx.get(f"{server.url}/v1/model", headers={"host": host}).status_code == 200
+    assert CLIENT.get(f"{server.url}/v1/model", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_known_names_are_answered(server, host):
 )  # fmt: skip
 def test_other_names_are_refused(server, host):
     for path in ("/", "/healthz", "/v1/model"):
-        assert httpx.get(server.url + path, headers={"host": host}).status_code == 421
+        assert CLIENT.get(server.url + path, headers={"host": host}).status_code == 421
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_pages_of_this_server_can(server):
 
 def test_the_token_is_needed_for_the_model_and_for_nothing_else(guarded):
     for path in ("/", "/page.css", "/healthz", "/readyz", "/openapi.json", "/docs"):
-        assert httpx.get(guarded.url + path).status_code == 200
-    for answer in (httpx.get(f"{guarded.url}/v1/model"), predict(guarded)):
+        assert CLIENT.get(guarded.url + path).status_code == 200
+    for answer in (CLIENT.get(f"{guarded.url}/v1/model"), predict(guarded)):
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
     given = {"authorization": f"Bearer {TOKEN}"}
     assert predict(guarded, **given).status_code == 200
-    assert httpx.get(f"{guarded.url}/v1/model", headers=given).json()["needs_token"] is True
+    assert CLIENT.get(f"{guarded.url}/v1/model", headers=given).json()["needs_token"] is True
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_without_the_token_no_body_is_read(guarded):
         raise AssertionError("read on")
 
     with pytest.raises((AssertionError, httpx.TransportError)):
-        httpx.post(f"{guarded.url}/v1/predict", content=chunks(), headers={"content-type": "image/jpeg"})
+        CLIENT.post(f"{guarded.url}/v1/predict", content=chunks(), headers={"content-type": "image/jpeg"})
     assert predict(guarded).status_code == 401
 
 
@@ -137,10 +137,10 @@ def test_white_space_around_a_token_is_taken_off():
 def test_the_log_holds_no_names_and_no_photos(server, caplog):
     caplog.set_level(logging.DEBUG)
     predict(server)
-    httpx.post(f"{server.url}/v1/predict", files={"photos": ("patient-17.jpg", b"<html>")})
-    httpx.post(f"{server.url}/v1/predict?patient-17=patient-17", files={"photos": ("patient-17.jpg", b"<html>")})
-    httpx.put(f"{server.url}/patient-17.jpg")
-    httpx.get(f"{server.url}/patient-17.jpg", headers={"authorization": "Bearer patient-17"})
+    CLIENT.post(f"{server.url}/v1/predict", files={"photos": ("patient-17.jpg", b"<html>")})
+    CLIENT.post(f"{server.url}/v1/predict?patient-17=patient-17", files={"photos": ("patient-17.jpg", b"<html>")})
+    CLIENT.put(f"{server.url}/patient-17.jpg")
+    CLIENT.get(f"{server.url}/patient-17.jpg", headers={"authorization": "Bearer patient-17"})
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
     lines = [line for line in ours if line.startswith(("GET", "POST", "PUT"))]
     assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [

@@ -125,6 +125,14 @@ def test_of_h_coatnet_the_map_is_0_where_tokens_were_cut_and_else_their_importan
     torch.testing.assert_close(flat.gather(1, kept), importance * tokens.shape[1] / 16, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "h_coatnet"])
+def test_behind_a_layer_norm_the_map_sums_to_0(name):
+    """So some place always speaks for a class and another against it, as the page on maps says."""
+    model = build(name, **SMALL[name][0])
+    for signed in class_activation(model, photos(), torch.tensor([0, 2])).signed:
+        assert abs(signed.sum()) < 1e-2 * abs(signed).sum()  # but for the epsilon of the norm
+
+
 @pytest.mark.parametrize(("stages", "reached"), [("gate:0.75,gate:0.5", True), ("0.75,0.5", False)])
 def test_cut_tokens_reach_the_logits_through_the_gates_alone(stages, reached):
     """Why the map before the cuts would mislead: it gives these tokens the weights of the ones that stay."""

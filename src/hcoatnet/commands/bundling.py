@@ -16,6 +16,7 @@ def bundle(
     init: Literal["scratch", "pretrained"] | None = None,
     licence: str | None = None,
     card: Path | None = None,
+    data: Path | None = None,
 ) -> None:
     """Make a bundle: a folder with a trained model and all that a colleague needs to use it.
 
@@ -29,10 +30,11 @@ def bundle(
         init: Which initial weights, if the study trained that row from both.
         licence: Licence of the weights, as an SPDX name such as CC-BY-4.0.
         card: YAML file of model card entries that only you know, such as `Author and contact: …`.
+        data: Where the photos are now, if they have moved: their folder, or the manifest in it.
     """
     from hcoatnet.deploy.bundling import make_bundle
 
-    made = make_bundle(folder, out, model=model, init=init, licence=licence, author=card)
+    made = make_bundle(folder, out, model=model, init=init, licence=licence, author=card, data=data)
     parity = made.parity
     say(
         f"ONNX Runtime answers as torch does: the logits of {parity.photos} photos differ by at most "

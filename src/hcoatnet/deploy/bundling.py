@@ -23,13 +23,13 @@ from hcoatnet.deploy.bundle_readme import readme
 from hcoatnet.deploy.bundle_source import BundleSource, read_source
 from hcoatnet.deploy.export import ExportFacts, export_checked
 from hcoatnet.deploy.parity import MOST_PHOTOS, Parity, batches
+from hcoatnet.deploy.run_photos import run_photos
 from hcoatnet.deploy.torch_backend import member_prefix
 from hcoatnet.errors import BundleError
 from hcoatnet.files import replace_folder, sha256_of_file, write_bytes, write_json, write_text
 from hcoatnet.models import registry
-from hcoatnet.training.preparation import stored_data
 from hcoatnet.training.run_directory import RunDirectory
-from hcoatnet.training.scoring import subset_rows, trained_model
+from hcoatnet.training.scoring import trained_model
 
 MADE_WITH = ("timm", "torch", "onnx", "onnxscript", "onnxruntime")
 DIGESTS = ("config_sha256", "manifest_sha256", "split_sha256", "weights_sha256")
@@ -62,6 +62,7 @@ def make_bundle(
     init: str | None = None,
     licence: str | None = None,
     author: Path | None = None,
+    data: Path | None = None,
 ) -> Made:
     """Write a bundle of a run, or of the folds of one model of a study.
 
@@ -72,6 +73,7 @@ def make_bundle(
         init: Its kind of initial weights, where there are two.
         licence: Licence of the weights, best as an SPDX name.
         author: YAML file of card entries that only the author knows.
+        data: Where the photos are now, if they have moved: their folder, or the manifest in it.
 
     Raises:
         BundleError: There is nothing that can be bundled, ``out`` holds something else, the ONNX model does not answer
@@ -94,7 +96,7 @@ def make_bundle(
         facts = ExportFacts(
             source.name, registry.resolve(source.config.model), source.classes, source.config.image_size
         )
-        parity = export_checked(models, batches(_some_photos(source)), new / layout.ONNX, facts)
+        parity = export_checked(models, batches(_some_photos(source, data)), new / layout.ONNX, facts)
         _write_weights(models, new / layout.WEIGHTS)
         _write_config(source, models, stated, new / layout.CONFIG)
         write_json(new / layout.CALIBRATION, source.calibration)
@@ -124,15 +126,13 @@ def _trained(run: RunDirectory, source: BundleSource) -> nn.Module:
     return trained_model(run, source.config, len(source.classes), torch.device("cpu"))
 
 
-def _some_photos(source: BundleSource) -> NDArray[np.float32]:
+def _some_photos(source: BundleSource, data: Path | None) -> NDArray[np.float32]:
     """Validation photos of every run, evenly spread over its table, as many as the comparison takes."""
     share = -(-MOST_PHOTOS // len(source.runs))
     photos = []
     for run in source.runs:
-        prepared = stored_data(run.settings(), run)
-        paths = subset_rows(prepared, "val")["path"].tolist()
-        chosen = paths[:: max(1, len(paths) // share)][:share]
-        photos += [preprocess(open_photo(prepared.manifest.folder / one), source.config.image_size) for one in chosen]
+        files = run_photos(run, "val", data).spread(share)
+        photos += [preprocess(open_photo(file), source.config.image_size) for file in files]
     return np.stack(photos)
 
 

@@ -166,13 +166,19 @@ def _quietly(work: Callable[[], "ModelProto"], facts: ExportFacts) -> "ModelProt
             proto = work()
         onnx.checker.check_model(proto)
     except Exception as error:  # the exporter, torch.export and the checker raise many kinds
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise BundleError(
-            f"{facts.architecture} of {facts.name} cannot be exported to ONNX: {reason.strip()}"
+            f"{facts.architecture} of {facts.name} cannot be exported to ONNX: {_root_of(error)}"
         ) from error
     finally:
         logging.disable(silenced)
     return proto
+
+
+def _root_of(error: BaseException) -> str:
+    """First line of what an error goes back to; the exporter wraps it in advice on how to debug the exporter."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _strip_origins(proto: "ModelProto") -> None:

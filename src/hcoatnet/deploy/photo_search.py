@@ -40,6 +40,11 @@ def find_photos(places: Iterable[str], lines: Iterable[bytes]) -> Iterator[Found
     raise DataProblems("No photo was found.", [one for one in problems if isinstance(one, Problem)])
 
 
+def printable(path: Path) -> str:
+    """A path as text that can be printed and stored, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def _of_place(place: str, lines: Iterable[bytes]) -> Iterator[Found]:
     if place == STANDARD_INPUT:
         for line in lines:
@@ -104,7 +109,7 @@ def _is_photo(name: str) -> bool:
 
 def _nothing(place: Path, found: str) -> Problem:
     return Problem(
-        path=str(place),
+        path=printable(place),
         rule="no photos",
         found=found,
         expected=f"files ending in {', '.join(PHOTO_SUFFIXES)}",

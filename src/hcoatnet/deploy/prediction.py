@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hcoatnet.data.images import PhotoError
 from hcoatnet.deploy.answers import Answer
 from hcoatnet.deploy.classifier import BATCH, Classifier
-from hcoatnet.deploy.photo_search import Found
+from hcoatnet.deploy.photo_search import Found, printable
 from hcoatnet.errors import Problem
 
 AHEAD = 2 * BATCH
@@ -121,8 +121,3 @@ def _read_ahead(classifier: Classifier, photos: Iterable[Found]) -> Iterator[tup
 def _next(waiting: "deque[tuple[str, Future[Pixels | Problem] | Problem]]") -> tuple[str, Pixels | Problem]:
     name, read = waiting.popleft()
     return name, read.result() if isinstance(read, Future) else read
-
-
-def printable(path: Path) -> str:
-    """A path as text that can be printed and stored, also where its bytes are no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

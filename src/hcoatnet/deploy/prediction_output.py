@@ -57,7 +57,8 @@ def table_lines(rows: Iterable[Row], rules: Rules, width: int) -> Iterator[str]:
     """Lines of fixed columns that fit a terminal of ``width`` characters."""
     of_class = min(LONGEST_CLASS, max(map(cell_len, [*rules.classes, "class"])))
     left_over = width - of_class - len("prob.") - len(NO_CLASS) - 4 * len(GAP)
-    of_set = max(len("prediction set"), min(cell_len(", ".join(rules.classes)), left_over // 2))
+    of_set = min(cell_len(", ".join(rules.classes)), left_over // 2, left_over - SHORTEST_NAME)
+    of_set = max(len("prediction set"), of_set)
     of_name = max(SHORTEST_NAME, left_over - of_set)
     widths = [of_name, of_class, len("prob."), of_set, len(NO_CLASS)]
     for remark in (NOTICE, *_remarks(rules)):

@@ -182,7 +182,7 @@ def checks_table(sampled: SampleChecks) -> Table:
     return Table(
         name="checks",
         caption=f"Mean probability of the named class over {counted(sampled.photos - sampled.empty, 'photo')}",
-        columns=("", "In the map’s order", "In random orders", "Gain of the map"),
+        columns=("Check", "In the map’s order", "In random orders", "Gain of the map"),
         rows=tuple(
             (
                 Label(

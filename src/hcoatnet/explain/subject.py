@@ -91,8 +91,9 @@ def load_subject(path: Path) -> Subject:
     def untrained(draw: int) -> nn.Module:
         from hcoatnet.models import registry
 
+        classes, size = len(classifier.classes), classifier.image_size
         with cpu_draws(draw):
-            return registry.create(architecture, len(classifier.classes), classifier.image_size, **options).eval()
+            return registry.create(architecture, classes, size, proven=True, **options).eval()
 
     subject = Subject(name, classifier, cast(TorchBackend, classifier.backend).models, untrained)
     activation_place(subject.models[0])

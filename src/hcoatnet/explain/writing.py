@@ -25,9 +25,8 @@ from hcoatnet.report.words import counted
 
 MOST = 100
 """Photos on one page."""
-SHOWN_SIDE = 512
-"""Pixels of the longer side of a photo in its figure."""
-PAGE_SIDE = 224
+SHOWN_SIDE, PAGE_SIDE = 512, 224
+"""Pixels of the longer side of a photo in its figure, at most, and on the page."""
 PAGE = "explanations.html"
 
 
@@ -38,7 +37,7 @@ class Opened:
     Attributes:
         path: Its file.
         pixels: What the model gets, (S, S, 3).
-        shown: A smaller copy, to be drawn.
+        shown: The photo to draw on, of a moderate size.
     """
 
     path: Path
@@ -124,8 +123,16 @@ def opened(found: Iterable[Found], image_size: int, problems: list[Problem]) -> 
             problems.append(error.problem)
             continue
         pixels = resize_photo(photo, image_size)
-        photo.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        yield Opened(one, pixels, photo)
+        yield Opened(one, pixels, _to_draw(photo))
+
+
+def _to_draw(photo: Image.Image) -> Image.Image:
+    """The photo at a size at which it and what is drawn on it can be seen."""
+    longer = max(photo.size)
+    scale = min(max(longer, PAGE_SIDE), SHOWN_SIDE) / longer
+    return photo.resize(
+        (max(1, round(photo.width * scale)), max(1, round(photo.height * scale))), Image.Resampling.BICUBIC
+    )
 
 
 def chunks(photos: Iterator[Opened]) -> Iterator[list[Opened]]:
@@ -157,7 +164,8 @@ def _section(one: Explanation, photo: Image.Image, subject: Subject, number: int
             name=f"curves-{number}",
             figure=figures.draw_curves(one.curves),
             text=figures.describe_curves(one.curves),
-            caption="Blue: in the map’s order. Grey: the reach of the random orders.",
+            # The number keeps the names of two photos' curves apart, as a screen reader lists them.
+            caption=f"Curves of photo {number + 1}. Blue: in the map’s order. Grey: the reach of the random orders.",
         )
     warning = one.randomisation is not None and one.randomisation.hardly_depends
     lines = [words.EMPTY.format(one.label)] if one.empty else []

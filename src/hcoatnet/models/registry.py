@@ -87,6 +87,7 @@ def create(
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     pretrained: bool = False,
+    proven: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Build a model for photos of ``image_size`` × ``image_size`` pixels.
@@ -98,6 +99,7 @@ def create(
         drop_rate: Dropout before the classifier; None leaves it to the model.
         drop_path_rate: Stochastic depth; None leaves it to the model.
         pretrained: Start from the weights that timm publishes (of the backbone, for H-CoAtNet and GFT).
+        proven: Whether the same arguments built a model before, so that nothing needs to be checked.
         options: Further options of the model, such as ``importance``, ``ablation`` or ``stage1_repeats``.
 
     Raises:
@@ -106,11 +108,13 @@ def create(
     """
     name = resolve(name)
     arguments = {"num_classes": num_classes, "drop_rate": drop_rate, "drop_path_rate": drop_path_rate, **options}
-    proven = _prove(name, image_size, arguments)
+    if proven and not pretrained:
+        return _build(name, image_size, arguments)
+    shapes = _prove(name, image_size, arguments)
     if not pretrained:
         return _build(name, image_size, arguments)
     advice = "Give a file with --init pretrained:FILE, or train with --init scratch."
-    published: dict[str, Any] = vars(proven)["pretrained_cfg"]
+    published: dict[str, Any] = vars(shapes)["pretrained_cfg"]
     if not any(published.get(source) for source in ("url", "hf_hub_id", "file")):
         raise ModelError(f"There are no published weights for {name}. {advice}")
     try:

@@ -11,7 +11,7 @@ from hcoatnet.errors import ConfigError
 
 MEGABYTE = 1_000_000
 PIXEL_LIMIT = 60_000_000
-"""The largest phone cameras take 50 million; a decoded RGB photo of 60 million takes 180 MB."""
+"""The largest ordinary phone photos have 50 million. Pillow needs up to a gigabyte to decode and turn 60 million."""
 
 OVERHEAD = 100_000
 """Bytes that a multipart body may hold beside its photos."""

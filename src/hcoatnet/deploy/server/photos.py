@@ -1,6 +1,8 @@
 """From uploaded bytes to what a model reads. Headers are read first; what is too large is not decoded."""
 
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,10 @@ MOST_SCANS = 50
 """A progressive JPEG has about ten passes over its pixels; thousands of empty ones take minutes to decode."""
 
 PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr"})
-"""Colour modes that decode to at most four bytes a pixel; the others need up to four times the memory."""
+"""Colour modes that Pillow holds in four bytes a pixel; the others need several times the memory on the way to RGB."""
+
+_large_one = threading.Lock()
+"""Held while a photo is decoded that has more than a quarter of the pixels let in: it can take a gigabyte."""
 
 STATUS_OF_RULE = {"not an image": 415, "too many pixels": 413}
 TITLES = {413: "Too large", 415: "Not a photo", 422: "Damaged photo"}
@@ -57,11 +62,18 @@ def read_photos(uploads: Sequence[Upload], size: int, limits: Limits, keep_small
     Raises:
         Refusal: A photo is none, too large or damaged; it names all such photos.
     """
-    _raise_any([problem for upload in uploads if (problem := _header_problem(upload, limits)) is not None])
-    photos, problems = [], []
+    areas, problems = [], []
     for upload in uploads:
         try:
-            photos.append(_read_photo(upload, size, keep_small))
+            areas.append(_check_header(upload, limits))
+        except PhotoError as error:
+            problems.append(error.problem)
+    _raise_any(problems)
+    photos = []
+    for upload, area in zip(uploads, areas, strict=True):
+        try:
+            with _large_one if area > limits.pixels // 4 else nullcontext():
+                photos.append(_read_photo(upload, size, keep_small))
         except PhotoError as error:
             problems.append(error.problem)
     _raise_any(problems)
@@ -70,29 +82,29 @@ def read_photos(uploads: Sequence[Upload], size: int, limits: Limits, keep_small
 
 def _read_photo(upload: Upload, size: int, keep_small: bool) -> Photo:
     image = open_photo(upload.content, upload.name)
-    pixels = preprocess(image, size)
-    small = None
     width, height = image.size
+    pixels = preprocess(image, size)
     if keep_small:
         image.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-        small = image
-    return Photo(upload.name, width, height, pixels, small)
+    return Photo(upload.name, width, height, pixels, image if keep_small else None)
 
 
-def _header_problem(upload: Upload, limits: Limits) -> Problem | None:
-    try:
-        header = read_header(upload.content, upload.name)
-    except PhotoError as error:
-        return error.problem
+def _check_header(upload: Upload, limits: Limits) -> int:
+    """The photo's pixels, after its header was found to be within the limits.
+
+    Raises:
+        PhotoError: It is not, or there is none.
+    """
+    header = read_header(upload.content, upload.name)
     most = limits.pixels if header.mode in PLAIN_MODES and not header.has_transparency_data else limits.pixels // 4
     width, height = _largest_area(header)
     if width * height > most:
         found, expected = f"{width:,} × {height:,} pixels", f"at most {most:,} pixels in colour mode {header.mode}"
-        return Problem(upload.name, "too many pixels", found, expected, "Scale the photo down.")
+        raise PhotoError(Problem(upload.name, "too many pixels", found, expected, "Scale the photo down."))
     if header.format == "JPEG" and (scans := upload.content.count(b"\xff\xda")) > MOST_SCANS:
         fix = "Save it again as an ordinary JPEG."
-        return Problem(upload.name, "too many scans", f"{scans:,} scans", f"at most {MOST_SCANS}", fix)
-    return None
+        raise PhotoError(Problem(upload.name, "too many scans", f"{scans:,} scans", f"at most {MOST_SCANS}", fix))
+    return width * height
 
 
 def _largest_area(header: ImageFile.ImageFile) -> tuple[int, int]:

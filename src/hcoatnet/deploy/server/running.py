@@ -31,6 +31,9 @@ CONNECTIONS = 512
 HEADER_SECONDS = 10
 """Time for the headers of a request, and for the rest of a body that was refused while it arrived."""
 
+KEEP_ALIVE_SECONDS = 5
+"""Time between two requests of a connection."""
+
 FLUSH_SECONDS = 120
 """Time for a client to fetch its answer."""
 
@@ -60,13 +63,12 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._set_deadline(None)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close it after an answer; even where the answer is never fetched."""
+        self._set_deadline(FLUSH_SECONDS)
         super().timeout_keep_alive_handler()
-        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as everything else is answered."""
@@ -79,11 +81,16 @@ class Connection(H11Protocol):
 
     def _watch(self) -> None:
         busy = self.cycle is not None and not self.cycle.response_complete
-        if busy and self._deadline is not None:
+        if busy:
+            self._set_deadline(None)
+        elif self._deadline is None:
+            self._set_deadline(HEADER_SECONDS)
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        """Drop the connection after so long, or never."""
+        if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
-        elif not busy and self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -176,7 +183,7 @@ def make_server(app: ASGIApp, readiness: Readiness, drain_seconds: float = 0) ->
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=HEADER_BYTES,
-        timeout_keep_alive=5,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
     return Server(config, readiness, drain_seconds)
@@ -214,7 +221,8 @@ def is_loopback(host: str) -> bool:
 
 
 def set_up_logging() -> None:
-    """One line a request to standard error; of uvicorn and the libraries, errors only."""
+    """One line a request to standard error; of uvicorn and the libraries, nothing that could quote a photo."""
+    logging.captureWarnings(True)
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(message)s", force=True)
     logging.getLogger("hcoatnet.server").setLevel(logging.INFO)
     for name in ("uvicorn", "uvicorn.error", "python_multipart", "PIL"):

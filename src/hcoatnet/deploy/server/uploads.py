@@ -179,9 +179,10 @@ class _Form:
 
 
 def _too_large(name: str, limits: Limits) -> Refusal:
-    most = f"at most {limits.bytes / MEGABYTE:g} MB"
-    problem = Problem(name, "too large", "more", most, "Save it with a stronger compression or with fewer pixels.")
-    return Refusal(413, "Too large", f"A photo may have {most}.", [problem])
+    most = f"{limits.bytes / MEGABYTE:g} MB"
+    fix = "Save it with a stronger compression or with fewer pixels."
+    problem = Problem(name, "too large", f"more than {most}", f"at most {most}", fix)
+    return Refusal(413, "Too large", f"A photo may have at most {most}.", [problem])
 
 
 def _body_too_large(most: int) -> Refusal:
