@@ -92,8 +92,8 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys
     if page.name == "serve.md":  # it begins where bundle.md ends
         shutil.copytree(request.getfixturevalue("run_bundle"), "bundles/pad")
         (workplace / "token.txt").write_text("a-token-for-the-tests-only\n")
-        for name in ("Server.run", "set_up_logging"):  # all but the serving itself
-            monkeypatch.setattr(f"hcoatnet.deploy.server.running.{name}", lambda *_, **__: None)
+    for name in ("Server.run", "set_up_logging"):  # all but the serving itself
+        monkeypatch.setattr(f"hcoatnet.deploy.server.running.{name}", lambda *_, **__: None)
     if page.name == "report.md":  # it begins where study.md and train.md end
         table = ["--label-column", "diagnosis", "--group-column", "patient_id"]
         assert run(app, ["data", "scan", "table.csv", *table, "--out", "manifest.csv"]) == 0

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
@@ -31,6 +31,7 @@ def logits_of(*probabilities):
     return np.log(np.array(probabilities))[:, None, :]
 
 
+@settings(max_examples=60, deadline=None)
 @given(LOGITS, st.floats(0.05, 100))
 def test_probabilities_are_the_mean_softmax_of_the_members(logits, temperature):
     found = rules(temperature=temperature).probabilities(logits)
@@ -41,6 +42,7 @@ def test_probabilities_are_the_mean_softmax_of_the_members(logits, temperature):
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
+@settings(max_examples=60, deadline=None)
 @given(LOGITS)
 def test_an_answer_agrees_with_its_probabilities(logits):
     names = [f"photo {i}" for i in range(len(logits))]

@@ -241,7 +241,7 @@ def test_runs_that_cannot_be_bundled(own_run, manifest_file, tmp_path, quick, hc
     config = (own_run / "config.yaml").read_text()
     (own_run / "config.yaml").write_text(config.replace("manifest.csv", "gone/manifest.csv"))
     code, printed = hcoatnet("bundle", own_run, out)
-    assert code == 2 and "Put them back" in printed
+    assert code == 2 and "say with --data" in printed
     assert hcoatnet("bundle", own_run, tmp_path / "moved", "--data", manifest_file)[0] == 0
     (own_run / "config.yaml").write_text(config)
     weights = bytearray((own_run / "weights.safetensors").read_bytes())

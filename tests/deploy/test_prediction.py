@@ -105,6 +105,7 @@ def test_without_any_photo_all_places_are_named(tree):
     assert [Path(one.path).name for one in caught.value.problems] == ["empty", "*.gif"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ".h", "c.png", "d.jpg"]), min_size=1, max_size=4), max_size=12))
 def test_every_visible_photo_is_found_once(tmp_path_factory, paths):
     folder = tmp_path_factory.mktemp("tree")

@@ -80,6 +80,7 @@ def test_the_page_says_the_numbers(explained):
     page = Page(out / "explanations.html")
     check_structure(page)
     for name in ("p0_0", "p0_0-2"):
+        assert f"{name}.png" in page.text
         found = json.loads((out / f"{name}.explanation.json").read_text())
         assert (
             f"{found['class']}, with a probability of {max(found['answer']['probabilities'].values()):.2f}" in page.text

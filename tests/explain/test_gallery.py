@@ -123,3 +123,22 @@ def test_a_closed_test_set_stays_closed(hcoatnet, gallery, tmp_path):
     assert "its test set was left closed. Use --subset val." in printed
     assert ledger.read_text() == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_both_pages_are_accessible(hcoatnet, gallery, photos, tmp_path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("there is no Chromium")
+    _, copied, _ = gallery
+    assert hcoatnet("explain", copied, photos / "red/p0_0.png", photos / "blue/p0_0.png", "--out", tmp_path)[0] == 0
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for path in (copied / "gallery/gallery_test.html", tmp_path / "explanations.html"):
+            for scheme in ("light", "dark"):
+                page = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+                page.goto(path.as_uri())
+                found = axe.Axe().run(page)
+                assert found.violations_count == 0, found.generate_report()
+                assert page.evaluate("document.documentElement.scrollWidth") <= 400
+                page.close()

@@ -1,6 +1,7 @@
 """Class-activation maps are taken at the right place of every model."""
 
 import pytest
+import timm
 import torch
 from captum.attr import LayerGradCam
 from torch import nn
@@ -195,3 +196,11 @@ def test_all_seven_at_their_own_size(name):
     torch.testing.assert_close(alone.signed[0], found.signed[1], rtol=1e-3, atol=1e-6)
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found.logits), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.list_models())
+def test_every_listed_model_has_a_place(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=3).eval()
+        assert activation_place(model).words

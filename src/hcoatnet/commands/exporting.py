@@ -25,7 +25,7 @@ def export(
         run: Run directory.
         out: File to write, ending in .onnx.
         format: Kind of file.
-        int8: Smaller numbers: a file of about a third of the size, often faster.
+        int8: Smaller numbers: a file of about a third of the size, for some models also faster.
         data: Where the run's photos are now, if they have moved: their folder.
     """
     from hcoatnet.deploy.run_export import export_run

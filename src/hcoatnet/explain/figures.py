@@ -47,7 +47,7 @@ def draw_explanation(one: Explanation, photo: Image.Image) -> Figure:
         axes.set_visible(True)
         _draw_curves(axes, curves)
     if trace is not None:
-        _show_cuts(grid[1].tolist(), trace, photo)
+        _show_cuts(grid[1].tolist(), trace, photo, len(one.signed))
     return figure
 
 
@@ -87,9 +87,9 @@ def _show_map(axes: Axes, one: Explanation, photo: Image.Image) -> None:
     _bar_below(axes, OVER_GREY, ("0", "½ (line)", "largest"))
 
 
-def _show_cuts(row: Sequence[Axes], trace: TokenTrace, photo: Image.Image) -> None:
-    total = trace.rows * trace.columns
-    _show(row[0], draw_kept(photo, trace, 0), f"All {total} tokens")
+def _show_cuts(row: Sequence[Axes], trace: TokenTrace, photo: Image.Image, members: int) -> None:
+    whose = f", model 1 of {members}" if members > 1 else ""
+    _show(row[0], draw_kept(photo, trace, 0), f"All {trace.rows * trace.columns} tokens{whose}")
     for axes, (number, cut) in zip(row[1:], enumerate(trace.stages, start=1), strict=False):
         _show(axes, draw_kept(photo, trace, number), f"Cut {number}: {len(cut.kept)} kept")
     for axes in row[1 + len(trace.stages) :]:

@@ -102,8 +102,9 @@ def write_explanations(
         )
         out.mkdir(parents=True, exist_ok=True)
         for photo, one in zip(chunk, explanations, strict=True):
-            _write_one(one, photo.shown, out / f"{_unique_stem(photo.path, taken)}.explanation")
-            sections.append(_section(one, photo.shown, subject, len(sections)))
+            stem = _unique_stem(photo.path, taken)
+            _write_one(one, photo.shown, out / f"{stem}.explanation")
+            sections.append({"name": f"{stem}{photo.path.suffix}", **_section(one, photo.shown, len(sections))})
     if not sections:
         raise DataProblems("None of the photos can be opened; nothing was written.", problems)
     seconds = time.monotonic() - started
@@ -157,7 +158,7 @@ def _write_one(one: Explanation, photo: Image.Image, stem: Path) -> None:
     write_json(stem.with_name(f"{stem.name}.json"), one.to_dict())
 
 
-def _section(one: Explanation, photo: Image.Image, subject: Subject, number: int) -> dict[str, Any]:
+def _section(one: Explanation, photo: Image.Image, number: int) -> dict[str, Any]:
     curves = None
     if one.curves is not None:
         curves = Picture(
@@ -173,7 +174,6 @@ def _section(one: Explanation, photo: Image.Image, subject: Subject, number: int
     if one.randomisation is not None and not warning:
         lines.append(words.randomisation_sentence(one.randomisation))
     return {
-        "name": one.answer.name,
         "answer": words.answer_sentence(one),
         "tiles": tiles(one, photo, PAGE_SIDE),
         "curves": curves,
