@@ -89,19 +89,22 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys
         assert run(app, ["data", "split", "manifest.csv", "--out", "split.csv"]) == 0
     if page.name in ("explain.md", "export.md"):  # they begin where train.md ends
         assert run(app, ["train", "--model", "cnn", "--data", "PHOTOS", "--out", "runs/first", *TINY]) == 0
-    if page.name == "serve.md":  # it begins where bundle.md ends
+    if page.name in ("predict.md", "serve.md"):  # they begin where bundle.md ends
         shutil.copytree(request.getfixturevalue("run_bundle"), "bundles/pad")
+        shutil.copytree("PHOTOS", "photos")
+        shutil.copy(next(Path("PHOTOS").rglob("*.png")), "one.jpg")
         (workplace / "token.txt").write_text("a-token-for-the-tests-only\n")
     for name in ("Server.run", "set_up_logging"):  # all but the serving itself
         monkeypatch.setattr(f"hcoatnet.deploy.server.running.{name}", lambda *_, **__: None)
-    if page.name == "report.md":  # it begins where study.md and train.md end
+    if page.name in ("bundle.md", "report.md"):  # they begin where study.md and train.md end
         table = ["--label-column", "diagnosis", "--group-column", "patient_id"]
         assert run(app, ["data", "scan", "table.csv", *table, "--out", "manifest.csv"]) == 0
         assert run(app, ["data", "split", "manifest.csv", "--folds", "3", "--out", "folds.csv"]) == 0
         place = ["--data", "manifest.csv", "--split", "folds.csv", *TINY]
         rows = "models: [{name: h_coatnet_atto, model: cnn}, {name: other, model: cnn, lr: 1e-4}]\n"
         (workplace / "rows.yaml").write_text(rows, encoding="utf-8")
-        assert run(app, ["study", "run", "--config", "rows.yaml", "--out", "study", *place]) == 0
+        study = "study" if page.name == "report.md" else "studies/pad"
+        assert run(app, ["study", "run", "--config", "rows.yaml", "--out", study, *place]) == 0
         assert run(app, ["train", "--model", "cnn", "--out", "runs/first", *place]) == 0
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S)):
         assert number == 0

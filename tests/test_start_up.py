@@ -62,6 +62,8 @@ def test_every_command_has_help():
         ["serve"],
         ["bundle"],
         ["predict"],
+        ["explain"],
+        ["export"],
     ]
     for command in commands:
         done = subprocess.run([sys.executable, "-m", "hcoatnet", *command, "--help"], capture_output=True, text=True)

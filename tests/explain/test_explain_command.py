@@ -3,21 +3,17 @@
 import json
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from report_pages import Page, check_structure
 
 from hcoatnet import load_classifier
 from hcoatnet.explain import explanation
 from hcoatnet.explain.figures import draw_explanation
 from hcoatnet.explain.overlays import relative
 from hcoatnet.explain.subject import load_subject, maps_of
+from report_pages import Page, check_structure
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,16 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from report_pages import Page, check_structure
-
 from hcoatnet.evaluation.ledger import LEDGER_NAME
 from hcoatnet.evaluation.predictions import build_predictions, read_predictions
 from hcoatnet.explain.gallery import choose
 from hcoatnet.files import read_json_lines
+from report_pages import Page, check_structure
 
 
 def table(labels, logits):

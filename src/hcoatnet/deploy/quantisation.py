@@ -32,8 +32,8 @@ LARGEST_SIZE = 0.5
 CALIBRATION_PHOTOS = 100
 BATCH = 16
 SEVEN_BITS = True
-"""Of weights that are multiplied as integers: with 8 bits sums overflow on processors without VNNI instructions, so that
-a model that passed on one machine would answer otherwise on another."""
+"""Of weights that are multiplied as integers: with 8 bits, sums overflow on processors without VNNI instructions, and a
+model that passed on one machine would answer otherwise on another."""
 
 
 @dataclass(frozen=True)
