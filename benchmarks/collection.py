@@ -47,9 +47,10 @@ class Collection:
         return sum(photo.subset == subset for photo in self.photos)
 
     def tables(self, name: str) -> tuple[Path, Path]:
-        """A manifest and a split file in a folder of their own, whose cache nobody else has filled."""
+        """A manifest and a split file in a new folder of their own, whose cache nobody has filled."""
         place = self.folder.parent / "tables" / name
-        place.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
         manifest, split = place / "manifest.csv", place / "split.csv"
         rows, parts = [",".join(COLUMNS)], ["path,group,subset"]
         for photo in sorted(self.photos, key=lambda one: str(one.file)):
@@ -99,11 +100,12 @@ def collect(
 
     Args:
         photos: The photos, with their subsets.
-        folder: Where they are laid out.
+        folder: Where they are laid out; what is there is removed.
         train: Training photos to keep; None for all.
         val: Validation and as many test photos to keep; None for all.
         label: Gives a photo's class from its number within its subset; None keeps its own.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     chosen = []
     for subset, count in zip(SUBSETS, (train, val, val), strict=True):
         same = thin([photo for photo in photos if photo.subset == subset], count)
@@ -111,7 +113,6 @@ def collect(
             name = photo.label if label is None else label(number, photo)
             target = folder / subset / name / f"{number:06}{photo.file.suffix}"
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                shutil.copyfile(photo.file, target)
+            shutil.copyfile(photo.file, target)
             chosen.append(replace(photo, file=target, label=name))
     return Collection(folder, tuple(chosen))

@@ -9,7 +9,9 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -148,6 +150,13 @@ def script_arguments(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def last_words(log: str) -> str:
+    """The last line that names an error, or else the last line, of what a process said before it ended."""
+    lines = [line.strip(" │╭╮╰╯─") for line in log.splitlines()]
+    errors = [line for line in lines if re.match(r"(\[rank\d+\]: )?\w*(Error|Exception|Interrupt)\b", line)]
+    return (errors or [line for line in lines if line] or [""])[-1]
+
+
 class Contestant:
     """The suite's side: a running contestant.
 
@@ -162,7 +171,14 @@ class Contestant:
         self.name = name
         self.log = log
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        shutil.rmtree(log.with_suffix(".compiled"), ignore_errors=True)
+        limits = {
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "HF_HUB_OFFLINE": "1",
+            # what an earlier run has compiled would make the time to compile look like nothing
+            "TORCHINDUCTOR_CACHE_DIR": str(log.with_suffix(".compiled")),
+        }
         script, *arguments = command
         self._errors = log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
@@ -184,9 +200,8 @@ class Contestant:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            reason = said[-1] if said else f"exit code {self.process.returncode}"
-            raise ContestantError(f"{self.name}: {reason}")
+            said = last_words(self.log.read_text(encoding="utf-8", errors="replace"))
+            raise ContestantError(f"{self.name}: {said or f'exit code {self.process.returncode}'}")
         found: Report = json.loads(line)
         return found
 

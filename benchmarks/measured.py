@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from contestant import last_words
 
 # A small process in between: the peak of a child counts what its parent held when it forked.
 _WATCH = """
@@ -42,7 +44,7 @@ class Measured:
     peak: float
 
 
-def measured(command: Sequence[str], threads: int, log: Path, environment: Mapping[str, str] | None = None) -> Measured:
+def measured(command: Sequence[str], threads: int, log: Path) -> Measured:
     """Run a command to its end.
 
     Raises:
@@ -50,7 +52,7 @@ def measured(command: Sequence[str], threads: int, log: Path, environment: Mappi
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     report = log.with_suffix(".json")
-    variables = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **(environment or {})}
+    variables = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     with log.open("w", encoding="utf-8") as stream:
         subprocess.run(
             [sys.executable, "-S", "-E", "-c", _WATCH, str(report), *command],
@@ -61,8 +63,8 @@ def measured(command: Sequence[str], threads: int, log: Path, environment: Mappi
         )
     found = json.loads(report.read_text(encoding="utf-8"))
     if found["code"]:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise CommandError(said[-1] if said else f"exit code {found['code']}")
+        said = last_words(log.read_text(encoding="utf-8", errors="replace"))
+        raise CommandError(said or f"exit code {found['code']}")
     return Measured(found["seconds"], found["processor"], found["peak"])
 
 

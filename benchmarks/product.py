@@ -28,6 +28,7 @@ class Clocks:
         self.steps = 0.0
         self.waiting = 0.0
         self.batches = self.batch_size = 0
+        self.precision = ""
         self.setup: float | None = None
 
     def install(self) -> None:
@@ -43,6 +44,7 @@ class Clocks:
                 self.setup = self.epoch.read()[0]
             self.steps = self.waiting = 0.0
             self.batches, self.batch_size = len(material.training), learner.config.batch_size
+            self.precision = {"no": "fp32"}.get(mixed := str(learner.accelerator.mixed_precision), mixed)
             watch = Stopwatch()
             work = _fixed_epoch if self.fixed else train_epoch
             found = work(learner, material, *rest)
@@ -83,7 +85,8 @@ class Clocks:
         if self.fixed:  # every batch is a whole one
             facts["photos"] = self.batches * self.batch_size
         seconds = {"step_seconds": round(self.steps, 4), "waiting_seconds": round(self.waiting, 4)}
-        self.pace.report(**facts, **seconds, multiply_adds=self.multiply_adds)
+        kind = {"precision": self.precision, "multiply_adds": self.multiply_adds}
+        self.pace.report(**facts, **seconds, **kind)
         self.setup = 0.0
 
 
@@ -100,6 +103,15 @@ def _fixed_epoch(learner: Any, material: Any, epoch: int, journal: Any) -> tuple
     started = time.perf_counter()
     losses = [learner.step(group, material.objective) for _ in range(steps)]
     return sum(float(one) for one in losses) / steps, len(material.order) / (time.perf_counter() - started)
+
+
+def multiply_adds(config: Any) -> int:
+    """Of one photo's forward pass."""
+    from hcoatnet.models import registry
+
+    with config.data.open(encoding="utf-8", newline="") as stream:
+        classes = len({row["label"] for row in csv.DictReader(stream)})
+    return registry.describe(config.model, config.image_size, classes, **config.model_options).multiply_adds
 
 
 def _finish_queue(device: Any) -> None:
@@ -124,17 +136,12 @@ def main() -> None:
     from rich.console import Console
 
     from hcoatnet.config import resolve_config
-    from hcoatnet.models import registry
     from hcoatnet.training.run import train
 
     settings = {name: yaml.safe_load(value) for name, _, value in (one.partition("=") for one in given.set)}
-    config = resolve_config(
-        {**settings, "data": given.manifest, "split": given.split, "out": given.out, "evaluate_test": False}
-    )
-    with given.manifest.open(encoding="utf-8", newline="") as stream:
-        classes = len({row["label"] for row in csv.DictReader(stream)})
-    cost = registry.describe(config.model, config.image_size, classes, **config.model_options).multiply_adds
-    clocks = Clocks(pace, given.fixed, cost)
+    place = {"data": given.manifest, "split": given.split, "out": given.out, "evaluate_test": False}
+    config = resolve_config({**settings, **place})
+    clocks = Clocks(pace, given.fixed, multiply_adds(config))
     clocks.install()
     pace.report(ready=True)
     pace.wait()

@@ -1,19 +1,21 @@
 """What pruning costs and saves: multiply-adds, time and memory of H-CoAtNet with and without, and with a window.
 
     python benchmarks/pruning_cost.py --out docs/results/pruning_cost.json   # 25 minutes on one quiet core
+    python benchmarks/pruning_cost.py --tables docs/results/pruning_cost.json
     python benchmarks/pruning_cost.py --rounds 3 --sizes atto:96             # a look
 
 Random weights and photos of noise, float32, channels_last: time does not depend on what a photo shows. The models of
 one size take turns in one process, and every time is the least of all rounds, so that what else the machine does falls
 out. Beside each ratio of these stand the 10th and 90th percentile of the ratios of single rounds. On one thread, time
-is the processor's, on several the clock's. A training step is forward, backward and AdamW. Memory is the largest resident
-size of a fresh process that does the same twice, less what it held before (Linux only).
+is the processor's, on several the clock's. A training step is forward, backward and AdamW. Memory is the largest
+resident size of a fresh process that does the same twice, less what it held before (Linux only).
+
+The tables are those of docs/explanation/pruning_cost.md.
 """
 
 import argparse
+import json
 import multiprocessing
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
+from machine import machine_facts
 from torch import nn
 
 from hcoatnet.files import write_json
@@ -172,28 +174,49 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['model']} {options} {row['image_size']}: {row['multiply_adds'] / 1e9:.3f} G  {ratios}  {memory}"
 
 
+def tables(rows: list[dict[str, Any]]) -> tuple[str, str]:
+    """The Markdown tables of the page: without cuts, and with a window; throughput relative to the full model."""
+    uncut = ["| model | photo | multiply-adds | one photo | 16 photos | training step |", "|---|---|---|---|---|---|"]
+    window = [
+        "| model | photo | multiply-adds | one photo | 16 photos | training step | memory of a step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    full = rows[0]
+    for row in rows:
+        cells = [str(row["image_size"]), f"{row['multiply_adds'] / 1e9:.3f} G"]
+        cells += [f"{found['value']:.2f}" for found in row["throughput_ratio"].values()]
+        if "window" in row["model"]:
+            options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+            cells.append(f"{row['peak_memory']['step_16'] / full['peak_memory']['step_16']:.2f}")
+            window.append(f"| {row['model']} {options} | {' | '.join(cells)} |".replace("  ", " "))
+        elif row["options"]:
+            uncut.append(f"| {row['model']}, no cuts | {' | '.join(cells)} |")
+        else:
+            full = row
+            uncut.append(f"| {row['model']} | {' | '.join(cells)} |")
+    return "\n".join(uncut), "\n".join(window)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["tiny:224", "atto:224", "atto:160", "atto:128", "atto:96"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--tables", type=Path, help="print the tables of such a file and measure nothing")
     arguments = parser.parse_args()
+    if arguments.tables:
+        print(*tables(json.loads(arguments.tables.read_text(encoding="utf-8"))["rows"]), sep="\n\n")
+        return
     torch.set_num_threads(arguments.threads)
-    load = os.getloadavg()[0]
+    machine = machine_facts(arguments.threads)
     rows = []
     for item in arguments.sizes:
         size, image_size = item.split(":")
         rows += measure(size, int(image_size), arguments.rounds, arguments.threads)
     if arguments.out:
         content = {
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "load_average_at_start": round(load, 1),
-            },
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__},
-            "threads": arguments.threads,
+            "machine": machine,
             "rounds": arguments.rounds,
             "batches": BATCHES,
             "rows": rows,

@@ -2,7 +2,7 @@
 
 The points of one axis take turns, an epoch each. Photos: seconds of an epoch, a straight line through them. Image
 size: seconds a photo, as a power of the number of pixels. Classes: photos are dealt out to so many drawn classes.
-Processes: ``torchrun`` with the threads shared out, at the same photos and settings; where there are as many
+Processes: ``torchrun`` with threads and batch shared out; where there are as many
 processes as cores, all that can be gained on one machine is what threads leave idle.
 """
 
@@ -10,7 +10,6 @@ import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from collection import Collection, Photo, collect, read_photos
@@ -23,6 +22,7 @@ from training_speed import product, same_step
 TITLE = "Cost against photos, image size, classes and processes"
 BASE_SIZE = 64
 PROCESSES = (1, 2)
+PROCESS_TURNS = 2
 
 
 def measure(setting: Setting) -> Part:
@@ -89,8 +89,8 @@ def _measure_photos(part: Part, setting: Setting, photos: Sequence[Photo]) -> No
     for what, values, unit in (("epochs 2+", points, "s"), ("epoch 1", first, "s"), ("memory", memory, "MiB")):
         if len(values) > 1:
             line = statistics.linear_regression(list(values), list(values.values()))
-            each = f"{1000 * line.slope:.3g} ms" if unit == "s" else f"{1024 * line.slope:.3g} KiB"
-            part.checks[f"{what} against photos"] = f"{line.intercept:.3g} {unit} + {each} a photo"
+            each = f"{1000 * line.slope:+.3g} ms" if unit == "s" else f"{1024 * line.slope:+.3g} KiB"
+            part.checks[f"{what} against photos"] = f"{line.intercept:.3g} {unit} {each} a photo"
 
 
 def _measure_sizes(part: Part, setting: Setting, photos: Sequence[Photo]) -> None:
@@ -135,32 +135,31 @@ def _measure_classes(part: Part, setting: Setting, photos: Sequence[Photo]) -> N
 def _measure_processes(part: Part, setting: Setting, photos: Sequence[Photo]) -> None:
     """Runs of the command line, in turn; what an epoch took is read from each run's history."""
     made = _collect(setting, photos, "processes", setting.scale.grid_photos[-1])
-    settings = {**_settings(setting, BASE_SIZE), "evaluate_test": False}
-    settings["epochs"] = setting.scale.scaling_rounds
-    speeds: dict[int, list[float]] = {}
-    for turn in range(2):
-        for count in PROCESSES:
-            threads = max(1, setting.threads // count)
-            try:
-                speeds.setdefault(count, []).extend(_run(made, settings, count, threads, turn, setting.work))
-            except (CommandError, OSError) as error:
-                part.notes.append(f"{count} processes: not measured: {error}")
-    names = {}
-    for count, values in speeds.items():
-        if values:
-            threads = max(1, setting.threads // count)
-            names[count] = f"{BASE_SIZE}² / {count} processes of {threads} threads / epochs 2+"
-            part.add(Raw(names[count], "photos/s", tuple(values)))
-    if len(names) == len(PROCESSES):
-        part.compare(f"{PROCESSES[-1]} processes to {PROCESSES[0]}", names[PROCESSES[-1]], names[PROCESSES[0]])
+    names = {
+        count: f"{BASE_SIZE}² / {count} processes of {max(1, setting.threads // count)} threads / epochs 2+"
+        for count in PROCESSES
+    }
+    speeds: dict[int, list[float]] = {count: [] for count in PROCESSES}
+    for turn in range(PROCESS_TURNS):
+        try:
+            found = {count: _run(made, count, turn, setting) for count in PROCESSES}
+        except (CommandError, OSError) as error:
+            part.notes.append(f"processes: not measured: {error}")
+            return
+        for count, values in found.items():
+            speeds[count] += values
+    for count in PROCESSES:
+        part.add(Raw(names[count], "photos/s", tuple(speeds[count])))
+    most = max(PROCESSES)
+    part.compare(f"{most} processes to 1", names[most], names[1])
 
 
-def _run(
-    made: Collection, settings: Mapping[str, object], count: int, threads: int, turn: int, work: Path
-) -> list[float]:
+def _run(made: Collection, count: int, turn: int, setting: Setting) -> list[float]:
+    """Photos a second in epochs 2+ of one run, with the same photos in a step of all processes together."""
+    settings = {**_settings(setting, BASE_SIZE), "batch_size": max(1, setting.scale.batch_size // count)}
     manifest, split = made.tables(f"processes-{count}")
     out = manifest.parent / f"run-{turn}"
-    flags = []
+    flags = ["--no-evaluate-test"]
     for name, value in settings.items():
         flag = name.replace("_", "-")
         flags += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
@@ -168,7 +167,8 @@ def _run(
     command = python(
         *launcher, "-m", "hcoatnet", "train", "--data", str(manifest), "--split", str(split), "--out", str(out), *flags
     )
-    measured(command, threads, work / "scaling" / "logs" / f"processes-{count}-{turn}.log")
+    log = setting.work / "scaling" / "logs" / f"processes-{count}-{turn}.log"
+    measured(command, max(1, setting.threads // count), log)
     with (out / "history.csv").open(encoding="utf-8", newline="") as stream:
         return [float(row["photos_per_second"]) for row in list(csv.DictReader(stream))[1:]]
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-FLAGS = ["--model", "test_convnext", "--image-size", "32", "--epochs", "6", "--batch-size", "6", "--device", "cpu",
+FLAGS = ["--model", "test_convnext", "--image-size", "32", "--epochs", "20", "--batch-size", "6", "--device", "cpu",
          "--workers", "0", "--deterministic", "--ema", "0.9", "--mixup", "0.2", "--dropout", "0.3", "--drop-path", "0.1",
          "--no-evaluate-test"]  # fmt: skip
 

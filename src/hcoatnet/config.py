@@ -136,7 +136,7 @@ class TrainConfig:
     random_erasing: float = setting(0.2, "Probability of erasing a rectangle.", AUGMENTATION, minimum=0, maximum=1)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
-        "auto", "Arithmetic in training; auto is bf16 on GPUs that have it, else fp32.", EXECUTION
+        "auto", "Arithmetic in training; auto is bf16 on GPUs and CPUs with instructions for it, else fp32.", EXECUTION
     )
     channels_last: bool = setting(True, "Channels-last memory layout.", EXECUTION)
     compile: Literal["auto", "true", "false"] = setting(

@@ -364,3 +364,19 @@ def test_bytes_and_file_are_opened_alike(photos):
     files, _ = photos
     expected = np.asarray(open_photo(io.BytesIO(files.paths[2].read_bytes()).getvalue()))
     assert np.array_equal(np.asarray(files.open(2)), expected)
+
+
+def test_nothing_is_removed_for_photos_that_would_not_fit_even_so(photos, tmp_path):
+    files, sizes = photos
+    hold(files, Holding.for_evaluation(16), cache_in(tmp_path / "cache"), sizes)
+    cache = cache_in(tmp_path / "cache", 9 * 3 * 20 * 20)
+    assert hold(files, Holding.for_evaluation(24), cache, sizes).cached is None
+    assert only_set(tmp_path / "cache", "square-16").exists()
+
+
+def test_a_photo_that_cannot_be_read_is_named_not_the_cache(photos, tmp_path):
+    files, sizes = photos
+    files.paths[3].unlink()
+    files.paths[3].mkdir()
+    with pytest.raises(PhotoError, match=r"3\.jpg"):
+        hold(files, SQUARE, cache_in(tmp_path / "cache"), sizes)

@@ -48,8 +48,12 @@ VARIANTS = {
 CASES = {**LISTED, **VARIANTS}
 SIZE = 96
 
-# Differ from h_coatnet[gradient] in which tokens they keep alone; the fast set looks at just that.
-TWINS = {f"h_coatnet[{importance}]" for importance in IMPORTANCES} - {"h_coatnet[gradient]"}
+# Differ from another case in which tokens they keep alone; the fast set looks at just that.
+TWINS = {
+    *(f"h_coatnet[{importance}]" for importance in IMPORTANCES if importance != "gradient"),
+    "h_coatnet_window[centre]",
+    "h_coatnet_window[random]",
+}
 
 
 def cases(slow):
@@ -63,7 +67,7 @@ every_model = cases(slow=HEAVY | TWINS)
 def test_the_harness_found_every_model():
     assert len(LISTED) == 28
     assert len(CASES) == 42
-    assert len(TWINS) == 4
+    assert len(TWINS) == 6
     assert LISTED.keys() >= HEAVY
     assert CASES.keys() >= TWINS
 

@@ -14,7 +14,8 @@ from hcoatnet.training.preparation import build_accelerator
 
 
 def config(**settings):
-    return resolve_config({"model": "test_convnext", "image_size": 32, "batch_size": 4, "device": "cpu", **settings})
+    fixed = {"model": "test_convnext", "image_size": 32, "batch_size": 4, "device": "cpu", "precision": "bf16"}
+    return resolve_config({**fixed, **settings})
 
 
 class Small(nn.Module):
@@ -42,8 +43,10 @@ def test_auto_compiles_where_the_epochs_are_worth_it():
     accelerator = build_accelerator(config())
     atto = {"model": "convnext_atto", "image_size": 128}  # 0.18 G multiply-adds a photo
     assert not pays(config(**atto, epochs=10), accelerator, 700)
-    assert pays(config(**atto, epochs=100), accelerator, 700)
-    assert not pays(config(**atto, epochs=100, deterministic=True), accelerator, 700)
+    assert pays(config(**atto, epochs=200), accelerator, 700)
+    assert not pays(config(**atto, epochs=200, deterministic=True), accelerator, 700)
+    assert not pays(config(**atto, epochs=200), build_accelerator(config(precision="fp32")), 700)
+    accelerator = build_accelerator(config())
     few = int(WORTH_COMPILING / 0.18e9)
     assert not pays(config(**atto, epochs=1), accelerator, int(0.9 * few))
     assert pays(config(**atto, epochs=1), accelerator, int(1.1 * few))

@@ -9,6 +9,7 @@ from hcoatnet.config import resolve_config
 from hcoatnet.training.loop import Learner, MicroBatch
 from hcoatnet.training.objective import Objective
 from hcoatnet.training.preparation import build_accelerator
+from hcoatnet.training.trial import trial_step
 
 
 class Reads(TorchDispatchMode):
@@ -75,3 +76,37 @@ def test_photos_that_do_not_count_change_nothing():
     torch.testing.assert_close(*told)
     for mine, theirs in zip(one.model.parameters(), other.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_a_trial_step_leaves_no_trace_and_tells_what_is_out_of_use():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.head = nn.Linear(3, 2)
+            self.idle = nn.Parameter(torch.ones(1))
+
+        def forward(self, photos):
+            return self.head(nn.functional.dropout(self.norm(photos), 0.5, self.training).mean((2, 3)))
+
+    model = Model().eval()
+    chosen = resolve_config({"image_size": 16})
+    state = torch.get_rng_state()
+    assert trial_step(model, model, chosen, 2) == ["idle"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.norm.num_batches_tracked == 0
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    with pytest.raises(ZeroDivisionError):
+        trial_step(model, lambda photos: 1 / 0, chosen, 2)
+    assert not model.training
+
+
+@pytest.mark.parametrize(("has", "chosen"), [(True, "bf16"), (False, "no")])
+def test_auto_precision_follows_the_processor(monkeypatch, has, chosen):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    auto = resolve_config({"device": "cpu"})
+    assert build_accelerator(auto).mixed_precision == chosen
+    for asked, made in (("fp32", "no"), ("bf16", "bf16")):
+        assert build_accelerator(resolve_config({"device": "cpu", "precision": asked})).mixed_precision == made

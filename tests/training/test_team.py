@@ -14,6 +14,7 @@ import torch
 
 from conftest import TINY
 from hcoatnet.config import resolve_config
+from hcoatnet.training.preparation import build_accelerator
 from hcoatnet.training.run_directory import RunDirectory
 
 DOUBLE = """
@@ -114,6 +115,14 @@ FLAGS = ["--model", "cnn", "--image-size", "32", "--batch-size", "4", "--device"
 
 
 @pytest.mark.slow
+def test_a_model_with_a_parameter_out_of_use_trains(manifest_file, tmp_path):
+    tokens = ["train", "--data", manifest_file, "--out", tmp_path / "run", "--no-evaluate-test", "--epochs", "1"]
+    process = hcoatnet(2, *tokens, "--model", "gft_tiny", "--image-size", "64", *FLAGS[4:])
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+
+
+@pytest.mark.slow
 def test_an_error_of_one_ends_all(manifest_file, tmp_path):
     held = RunDirectory(tmp_path / "held")
     held.path.mkdir()
@@ -147,7 +156,7 @@ def test_a_photo_that_only_one_of_them_meets_ends_all(manifest_file, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_stops_all_and_the_run_goes_on(manifest_file, tmp_path):
     out = tmp_path / "run"
-    tokens = ["train", "--data", manifest_file, "--out", out, *FLAGS, "--epochs", "200", "--no-evaluate-test"]
+    tokens = ["train", "--data", manifest_file, "--out", out, *FLAGS, "--epochs", "40", "--no-evaluate-test"]
     process = hcoatnet(2, *tokens)
     deadline = time.monotonic() + 120
     while not (out / "history.csv").exists() or len((out / "history.csv").read_text().splitlines()) < 3:
@@ -163,6 +172,26 @@ def test_ctrl_c_stops_all_and_the_run_goes_on(manifest_file, tmp_path):
     rows = len(pd.read_csv(out / "history.csv"))
     state = torch.load(out / "state.pt", weights_only=True)
     assert len(state["rows"]) in (rows, rows - 1)
+    resumed = hcoatnet(2, "train", "--resume", out)
+    _, stderr = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, stderr
+    assert "Continuing after epoch" in (out / "log.txt").read_text()
+    assert len(pd.read_csv(out / "history.csv")) == 40
+
+
+def test_a_run_goes_on_with_as_many_processes_as_before(runs, tmp_path):
+    import shutil
+
+    from hcoatnet.errors import RunError
+    from hcoatnet.training.loop import stored_state
+    from hcoatnet.training.team import Team
+
+    _, pair, _ = runs
+    alone = Team(build_accelerator(resolve_config({"device": "cpu"})))
+    shutil.copytree(pair.path, tmp_path / "run")
+    with pytest.raises(RunError, match="were 2, and now they are 1"):
+        stored_state(RunDirectory(tmp_path / "run"), alone)
+    assert stored_state(RunDirectory(tmp_path / "nothing"), alone) is None
 
 
 def test_commands_for_one_process_refuse_several(manifest_file, tmp_path, monkeypatch):

@@ -219,14 +219,14 @@ class PhotoCache:
         self.in_use.add(chosen.folder)
         try:
             places = chosen.find(sha256)
-            unknown = {sha256[index]: int(index) for index in np.flatnonzero(places["size"] == 0)}
+            unknown = {sha256[index]: index for index in np.flatnonzero(places["size"] == 0).tolist()}
             missing = list(unknown.values())  # equal photos once
             if missing:
                 self._make_folder()
                 if not self._make_room(sum(need[index] for index in missing)):
                     return None
                 self._fill(chosen, sha256, missing, decode)
-            with suppress(FileNotFoundError):  # no photo at all: there is no set
+            with suppress(OSError):  # where it is another user's, or empty
                 os.utime(chosen.folder)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -255,20 +255,17 @@ class PhotoCache:
     def _make_room(self, wanted: int) -> bool:
         """Whether ``wanted`` bytes fit, after removing sets that are not in use, the least recently used first."""
         taken = {one: _bytes_in(one) for one in self.folder.iterdir() if one.is_dir()}
-        kept = sum(size for one, size in taken.items() if one in self.in_use)
-        if kept + wanted > self.limit:
-            self.listener.say(
-                f"Decoded, the photos take {(kept + wanted) / GIGABYTE:.2g} GB, and the cache may take "
-                f"{self.limit / GIGABYTE:.2g} GB (--cache-limit): they are decoded in each epoch."
-            )
-            return False
+        spare = sorted(taken.keys() - self.in_use, key=_last_used)
         room = min(self.limit - sum(taken.values()), shutil.disk_usage(self.folder).free - SPARE)
-        for one in sorted(taken.keys() - self.in_use, key=_last_used):
-            if room >= wanted:
-                break
-            room += taken[one] if _remove(one) else 0
+        if room + sum(taken[one] for one in spare) >= wanted:
+            while room < wanted and spare:
+                oldest = spare.pop(0)
+                room += taken[oldest] if _remove(oldest) else 0
         if room < wanted:
-            self.listener.say("There is too little room for decoded photos: they are decoded in each epoch.")
+            self.listener.say(
+                f"Decoded, the photos take {wanted / GIGABYTE:.2g} GB, for which there is no room in the cache (of "
+                f"{self.limit / GIGABYTE:.2g} GB, --cache-limit) or on the disk: they are decoded in each epoch."
+            )
         return room >= wanted
 
     def _make_folder(self) -> None:

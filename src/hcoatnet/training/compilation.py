@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from hcoatnet.config import TrainConfig
 from hcoatnet.training.journal import Journal
 from hcoatnet.training.team import Team
+from hcoatnet.training.trial import trial_step
 
-WORTH_COMPILING = 6e12
+WORTH_COMPILING = 2e13
 """Multiply-adds of all forward passes of a training from which compiling is taken to pay on a CPU.
 
-Measured with ConvNeXt-Atto at 128² on two cores: compiling took 45 s (110 s beside other busy processes) and then saved
-a fifth of each step, which makes up for it after about 2 × 10¹² (5 × 10¹²) multiply-adds.
+Measured with ConvNeXt-Atto at 128² on a machine with two cores: compiling takes 45 s (110 s and more beside other
+busy processes) and then saves 8 % of a step in bf16. That makes up for 45 s after about 8 × 10¹² multiply-adds, for
+110 s after 2 × 10¹³. H-CoAtNet-Atto saves 3 %; in float32 neither saves anything, so that is not compiled unasked.
 """
 
 
@@ -63,7 +65,12 @@ def compiled_switch(
     team = Team(accelerator)
     journal.say("Compiling the model; this takes about a minute (--compile false leaves it out).")
     switch.compiled = torch.compile(switch.model.forward, dynamic=False)
-    failure = _trial(switch, prepared, config, accelerator)
+    failure = None
+    try:
+        with team.unsynchronised(prepared):
+            trial_step(switch.model, prepared, config, config.batch_size)
+    except Exception as error:  # whatever the compiler and its tools raise
+        failure = error
     if not team.all_agree(failure is None):
         switch.compiled = None
         reason = "another process could not" if failure is None else (str(failure).strip() or type(failure).__name__)
@@ -78,34 +85,10 @@ def pays(config: TrainConfig, accelerator: Accelerator, photos: int) -> bool:
     Runs that must give the same bits twice are not compiled unasked, and neither is anything on a GPU: there, nothing
     has been measured.
     """
-    if config.deterministic or accelerator.device.type != "cpu":
+    if config.deterministic or accelerator.device.type != "cpu" or accelerator.mixed_precision == "no":
         return False
     from hcoatnet.models import registry
 
     summary = registry.describe(config.model, config.image_size, 2, **config.model_options)
     mine = summary.multiply_adds * photos * config.epochs / int(accelerator.num_processes)
     return mine >= WORTH_COMPILING
-
-
-def _trial(switch: Switch, prepared: nn.Module, config: TrainConfig, accelerator: Accelerator) -> Exception | None:
-    """One forward and backward pass on blank photos; buffers, gradients and random states are as they were."""
-    model = switch.model
-    parameter = next(model.parameters())
-    side = config.image_size
-    photos = torch.zeros(config.batch_size, 3, side, side, device=parameter.device, dtype=parameter.dtype)
-    if config.channels_last:
-        photos = photos.contiguous(memory_format=torch.channels_last)
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.train()
-    failure = None
-    with torch.random.fork_rng(devices=[parameter.device] if parameter.is_cuda else []):
-        try:
-            with Team(accelerator).unsynchronised(prepared):
-                prepared(photos).float().sum().backward()
-        except Exception as error:  # whatever the compiler and its tools raise
-            failure = error
-    model.zero_grad()
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(kept[name])
-    return failure

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from hcoatnet.config import TrainConfig
 from hcoatnet.data.augmentation import Finish
 from hcoatnet.data.loading import EpochOrder, batches
-from hcoatnet.errors import TrainingError
+from hcoatnet.errors import RunError, TrainingError
 from hcoatnet.evaluation.metrics import score
 from hcoatnet.seeding import Purpose, cpu_draws, derive, seed_everything
 from hcoatnet.training.checkpoint import load_state, save_state, save_weights
@@ -29,6 +30,7 @@ from hcoatnet.training.objective import Objective, mix_batch
 from hcoatnet.training.optimisation import build_average, build_optimizer, build_schedule
 from hcoatnet.training.run_directory import RunDirectory
 from hcoatnet.training.team import Team
+from hcoatnet.training.trial import trial_step
 
 CHECK_EVERY = 20
 """Steps between looks at whether the losses are finite; a look makes a GPU wait."""
@@ -107,6 +109,11 @@ class Learner:
         self.dtype = next(self.model.parameters()).dtype
         # accelerate puts mixed precision into the forward of what it is given: a shell keeps the model in float32
         self.switch = Switch(self.model, config.batch_size)
+        if not self.team.alone:  # parameters that never get a gradient must be known before the processes wait for it
+            idle = trial_step(self.model, self.model, config, photos=2)
+            accelerator.ddp_handler = DistributedDataParallelKwargs(
+                find_unused_parameters=bool(idle), gradient_as_bucket_view=True
+            )
         self.prepared, self.prepared_optimizer = accelerator.prepare(self.switch, self.optimizer)
 
     @property
@@ -123,6 +130,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "updates": self.updates,
+            "processes": self.team.share.size,
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -173,7 +181,7 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
         TrainingError: The loss is no finite number. The last good checkpoint stays.
     """
     config, team = learner.config, learner.team
-    if state := team.first(lambda: load_state(run.state_file) if run.state_file.exists() else None):
+    if state := team.first(lambda: stored_state(run, team)):
         learner.restore(state)
         journal.say(f"Continuing after epoch {len(learner.rows)} of {config.epochs}.")
     if team.leads:
@@ -202,6 +210,23 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
             save_state(learner.state(), run.state_file)
             append_history(run.history_file, asdict(row))
         journal.say(_line(row, config.epochs))
+
+
+def stored_state(run: RunDirectory, team: Team) -> dict[str, Any] | None:
+    """What a run was left with; None where it has come to no epoch's end.
+
+    Raises:
+        RunError: It is damaged, or of another number of processes.
+    """
+    if not run.state_file.exists():
+        return None
+    state = load_state(run.state_file)
+    if (before := state.get("processes", 1)) != team.share.size:
+        raise RunError(
+            f"The processes of {run.path} were {before}, and now they are {team.share.size}, with which its batches "
+            "would be others. Continue it with as many as before."
+        )
+    return state
 
 
 def train_epoch(learner: Learner, material: Material, epoch: int, journal: Journal) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hcoatnet.config import TrainConfig
@@ -68,7 +68,7 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
-        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
         self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
@@ -79,6 +79,11 @@ class Average:
             torch._foreach_lerp_([mine for mine, _ in self._floats], [theirs for _, theirs in self._floats], 1 - decay)
             for mine, theirs in self._others:
                 mine.copy_(theirs)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers themselves; a state dict's would lose them where a wrapper gives them new memory."""
+    return [*model.parameters(), *model.buffers()]
 
 
 def build_average(model: nn.Module, config: TrainConfig) -> Average | None:

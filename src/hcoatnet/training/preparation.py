@@ -145,6 +145,14 @@ def usable_device(config: TrainConfig) -> str:
     return device
 
 
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bf16; without them bf16 is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
+    return device == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """accelerate, on the device and with the precision asked for.
 
@@ -154,7 +162,7 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     device = usable_device(config)
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if computes_bf16(device) else "fp32"
     if precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16 needs a GPU. Use fp32 or bf16 on a CPU.")
     AcceleratorState._reset_state()  # one process may train several times, with other precisions

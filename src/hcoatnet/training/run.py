@@ -86,6 +86,7 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
                 if team.leads:
                     _begin(start, prepared, model, accelerator, journal)
                 _work(start.config, prepared, start.run, model, accelerator, journal)
+                team.wait()  # the run is finished when the leading process has written its last file
         except HCoAtNetError as error:
             journal.log_only(str(error))
             if isinstance(error, TrainingError) and not team.leads:  # the leading process has met and told it, too
@@ -140,7 +141,9 @@ def _claim(start: _Start, stack: ExitStack) -> None:
 def _begin(start: _Start, prepared: Prepared, model: nn.Module, accelerator: Accelerator, journal: Journal) -> None:
     if not start.continues:
         store_data(prepared, start.config, start.run)
-        start.run.begin(replace(start.config, out=None, resume="never"), _device_name(accelerator))
+        start.run.begin(
+            replace(start.config, out=None, resume="never"), _device_name(accelerator), _precision(accelerator)
+        )
     for line in _opening_lines(start.config, prepared, model, accelerator):
         journal.say(line)
 
@@ -188,7 +191,7 @@ def build_material(
     counts = [labels.count(index) for index in range(len(classes))]
     weights = drawing_weights(labels, len(classes)) if config.sampler == "weighted" else None
     order = EpochOrder(len(labels), config.seed, weights)
-    photos = held_photos(prepared, train, Holding.for_training(config.image_size), cache)
+    photos = held_photos(prepared, train, Holding.for_training(config.image_size), None if config.probe else cache)
     held_out = held_photos(prepared, val, Holding.for_evaluation(config.image_size), cache)
     return Material(
         training=training_loader(TrainingPhotos(photos, labels, config), order, config, device, share),
@@ -284,11 +287,16 @@ def _opening_lines(config: TrainConfig, prepared: Prepared, model: nn.Module, ac
         *prepared.notes,
         *prepared.proof.lines(),
         f"{config.model} ({config.init_kind}), {parameters:,} parameters, {config.image_size}² pixels, protocol "
-        f"{config.protocol}, on {_device_name(accelerator)}.",
+        f"{config.protocol}, on {_device_name(accelerator)} in {_precision(accelerator)}.",
     ]
 
 
 def _device_name(accelerator: Accelerator) -> str:
-    if accelerator.device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(accelerator.device)})"
-    return str(accelerator.device.type)
+    name = str(accelerator.device.type)
+    if name == "cuda":
+        name = f"cuda ({torch.cuda.get_device_name(accelerator.device)})"
+    return name if accelerator.num_processes == 1 else f"{accelerator.num_processes} × {name}"
+
+
+def _precision(accelerator: Accelerator) -> str:
+    return "fp32" if accelerator.mixed_precision == "no" else str(accelerator.mixed_precision)
