@@ -154,15 +154,23 @@ def test_paths_in_a_file_are_relative_to_it_and_survive_a_round_trip(tmp_path, m
 
 def test_every_setting_survives_a_round_trip(tmp_path):
     config = resolve_config(
-        {"protocol": "quick", "model_options": {"importance": "norm"}, "out": str(tmp_path / "x"), "compile": True}
+        {"protocol": "quick", "model_options": {"importance": "norm"}, "out": str(tmp_path / "x"), "compile": "true"}
     )
     write_settings(config, tmp_path / "config.yaml")
     assert replace(resolve_config({}, tmp_path / "config.yaml"), out=config.out) == config
 
 
+def test_a_choice_may_be_written_as_yaml_s_true_and_false(tmp_path):
+    (tmp_path / "config.yaml").write_text("compile: true\n")
+    assert resolve_config({}, tmp_path / "config.yaml").compile == "true"
+    assert resolve_config({"compile": False}).compile == "false"
+    assert resolve_config({}).compile == "auto"
+
+
 def test_the_digest_follows_the_recipe_and_nothing_else():
     base = resolve_config({})
-    same = {"seed": 7, "fold": 2, "repeat": 1, "device": "cpu", "workers": 3, "out": "x", "data": "y", "split": "z"}
+    same = {"seed": 7, "fold": 2, "repeat": 1, "device": "cpu", "workers": 3, "out": "x", "data": "y", "split": "z",
+            "cache": False, "cache_folder": "c", "cache_limit": 1}  # fmt: skip
     for name, value in same.items():
         assert resolve_config({name: value}).sha256 == base.sha256, name
     other = {"lr": 0.5, "model": "cnn", "init": "pretrained", "epochs": 2, "image_size": 64, "model_options": {"a": 1}}

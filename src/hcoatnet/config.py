@@ -136,13 +136,22 @@ class TrainConfig:
     random_erasing: float = setting(0.2, "Probability of erasing a rectangle.", AUGMENTATION, minimum=0, maximum=1)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
-        "auto", "Arithmetic in training; auto is bf16 on GPUs that have it, else fp32.", EXECUTION
+        "auto", "Arithmetic in training; auto is bf16 on GPUs and CPUs with instructions for it, else fp32.", EXECUTION
     )
     channels_last: bool = setting(True, "Channels-last memory layout.", EXECUTION)
-    compile: bool = setting(False, "torch.compile the model.", EXECUTION)
+    compile: Literal["auto", "true", "false"] = setting(
+        "auto", "torch.compile the model; auto does on a CPU where the epochs are worth the wait.", EXECUTION
+    )
     deterministic: bool = setting(False, "Only algorithms that give the same bits twice.", EXECUTION)
     device: Device = setting("auto", "Where to train.", EXECUTION, recipe=False)
     workers: int = setting(-1, "Loader processes; -1 decides by device.", EXECUTION, minimum=-1, recipe=False)
+    cache: bool = setting(True, "Decode each photo once, into a cache.", EXECUTION, recipe=False)
+    cache_folder: Path | None = setting(
+        None, "Where decoded photos are kept; without it beside the photos.", EXECUTION, recipe=False
+    )
+    cache_limit: float = setting(
+        20.0, "Most gigabytes that decoded photos may take; the oldest leave.", EXECUTION, minimum=0, recipe=False
+    )
     evaluate_test: bool = setting(True, "Open the test set once at the end.", EXECUTION, recipe=False)
     out: Path | None = setting(None, "Run directory; without it runs/MODEL-INIT-sSEED.", EXECUTION, recipe=False)
     resume: str = setting(
@@ -170,6 +179,7 @@ class TrainConfig:
         for replicate in ("seed", "repeat", "fold"):
             del chosen[replicate]
         file = self.init_file
+        chosen["compile"] = {"true": True, "false": False}.get(self.compile, self.compile)
         chosen["init"] = self.init_kind if file is None else f"{self.init_kind}:{file.name}"
         return chosen
 
@@ -314,6 +324,7 @@ def rebased(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _converted(name: str, value: Any, kind: Any) -> Any:
     """``value`` as the field's type; YAML 1.1 reads ``1e-3`` as text, so numbers may come as text."""
     if get_origin(kind) is Literal:
+        value = str(value).lower() if isinstance(value, bool) else value  # YAML reads a bare true or false
         if value in get_args(kind):
             return value
         raise _wrong(name, "one of " + ", ".join(get_args(kind)), value)

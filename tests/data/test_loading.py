@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import numpy as np
@@ -9,10 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hcoatnet.config import resolve_config
-from hcoatnet.data.images import open_photo, preprocess
+from hcoatnet.data.augmentation import Finish
+from hcoatnet.data.images import normalise, open_photo, preprocess
 from hcoatnet.data.loading import (
     EpochOrder,
     EvaluationPhotos,
+    Share,
     TrainingPhotos,
     WholeBatches,
     batches,
@@ -20,6 +21,7 @@ from hcoatnet.data.loading import (
     evaluation_loader,
     training_loader,
 )
+from hcoatnet.data.pixels import HeldPhotos, Holding, PhotoFiles
 from hcoatnet.errors import DataError
 
 CPU = torch.device("cpu")
@@ -40,19 +42,26 @@ def config(**settings):
     return resolve_config({"image_size": 16, "batch_size": 2, "workers": 0, **settings})
 
 
+def for_training(files, chosen, labels=(0, 1, 0, 1, 0)):
+    return TrainingPhotos(HeldPhotos(PhotoFiles(files), Holding.for_training(16)), labels, chosen)
+
+
+def for_evaluation(files):
+    return HeldPhotos(PhotoFiles(files), Holding.for_evaluation(16))
+
+
 def epoch_of(loader, epoch):
     loader.batch_sampler.sampler.epoch = epoch
-    return [(photos, labels) for photos, labels in batches(loader)]
+    return [torch.cat([one.flatten().float() for one in batch]) for batch in batches(loader)]
 
 
 def make_loader(files, **settings):
     chosen = config(**settings)
-    photos = TrainingPhotos(files, [0, 1, 0, 1, 0], chosen)
-    return training_loader(photos, EpochOrder(5, chosen.seed), chosen, CPU)
+    return training_loader(for_training(files, chosen), EpochOrder(5, chosen.seed), chosen, CPU)
 
 
 def test_a_photo_is_the_same_in_evaluation_as_through_the_contract(files):
-    loader = evaluation_loader(files, config(), CPU)
+    loader = evaluation_loader(for_evaluation(files), config(), CPU)
     rows = torch.cat([photos for _, photos in batches(loader)])
     expected = np.stack([preprocess(open_photo(path), 16) for path in files])
     assert np.array_equal(rows.numpy(), expected)
@@ -63,29 +72,50 @@ def test_a_photo_is_the_same_in_evaluation_as_through_the_contract(files):
 def test_the_number_of_workers_changes_nothing(files, workers):
     alone, helped = make_loader(files, workers=0), make_loader(files, workers=workers)
     for epoch in (0, 1):
-        for (one, labels), (other, other_labels) in zip(epoch_of(alone, epoch), epoch_of(helped, epoch), strict=True):
+        for one, other in zip(epoch_of(alone, epoch), epoch_of(helped, epoch), strict=True):
             assert torch.equal(one, other)
-            assert torch.equal(labels, other_labels)
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_only(files):
-    photos = TrainingPhotos(files, [0] * 5, config())
+    photos = for_training(files, config())
     first = photos[3, 2][0]
     torch.rand(7)
     photos[0, 0]
-    assert torch.equal(photos[3, 2][0], first)
-    assert not torch.equal(photos[4, 2][0], first)
-    assert not torch.equal(TrainingPhotos(files, [0] * 5, config(seed=43))[3, 2][0], first)
+    assert np.array_equal(photos[3, 2][0], first)
+    assert not np.array_equal(photos[4, 2][0], first)
+    assert not np.array_equal(for_training(files, config(seed=43))[3, 2][0], first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_making_batches_leaves_torch_s_own_draws_alone(files, workers):
+    loader = make_loader(files, workers=workers)
+    torch.manual_seed(1)
+    expected = torch.rand(4)
+    torch.manual_seed(1)
+    epoch_of(loader, 0)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_pass_that_is_left_early_ends_its_thread(files):
+    import threading
+
+    before = threading.active_count()
+    for _ in range(3):
+        next(iter(batches(make_loader(files))))
+    assert threading.active_count() == before
 
 
 def test_without_augmentation_a_square_photo_of_the_held_size_is_only_normalised(tmp_path):
     side = math.ceil(1.15 * 16)
     Image.new("RGB", (side, side), (200, 100, 50)).save(tmp_path / "plain.png")
     plain = config(crop_scale=1.0, horizontal_flip=0, rotation=0, trivial_augment=False, random_erasing=0)
-    pixels, label = TrainingPhotos([tmp_path / "plain.png"], [7], plain)[0, 0]
+    pixels, marks, label = for_training([tmp_path / "plain.png"], plain, [7])[0, 0]
     assert label == 7
-    assert pixels.shape == (3, 16, 16)
-    assert np.allclose(pixels.numpy(), preprocess(open_photo(tmp_path / "plain.png"), 16), atol=1e-5)
+    assert pixels.shape == (16, 16, 3)
+    batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    finished = Finish(plain, CPU)(batch, torch.from_numpy(marks)[None])
+    assert np.array_equal(finished[0].numpy(), preprocess(open_photo(tmp_path / "plain.png"), 16))
+    assert np.array_equal(finished[0].numpy(), normalise(pixels))
 
 
 @given(photos=st.integers(1, 60), size=st.integers(1, 17), epoch=st.integers(0, 3))
@@ -122,7 +152,10 @@ def test_the_weighted_sampler_draws_classes_equally_often():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_photo_is_named_whatever_the_workers(files, workers):
     files[3].write_bytes(b"no photo")
-    for loader in (make_loader(files, workers=workers), evaluation_loader(files, config(workers=workers), CPU)):
+    for loader in (
+        make_loader(files, workers=workers),
+        evaluation_loader(for_evaluation(files), config(workers=workers), CPU),
+    ):
         with pytest.raises(DataError) as caught:
             list(batches(loader))
         assert "3.png" in str(caught.value)
@@ -132,16 +165,35 @@ def test_an_unreadable_photo_is_named_whatever_the_workers(files, workers):
 def test_datasets_survive_pickling(files):
     import pickle
 
-    photos = TrainingPhotos(files, [0] * 5, config())
-    assert torch.equal(pickle.loads(pickle.dumps(photos))[1, 1][0], photos[1, 1][0])
-    evaluation = EvaluationPhotos(files, 16)
-    assert torch.equal(pickle.loads(pickle.dumps(evaluation))[1][1], evaluation[1][1])
+    photos = for_training(files, config())
+    assert np.array_equal(pickle.loads(pickle.dumps(photos))[1, 1][0], photos[1, 1][0])
+    evaluation = EvaluationPhotos(for_evaluation(files))
+    assert np.array_equal(pickle.loads(pickle.dumps(evaluation))[1][1], evaluation[1][1])
 
 
-def test_settings_reach_the_augmentation(files):
-    base = config()
-    for name, value in {"crop_scale": 0.1, "rotation": 90.0, "vertical_flip": 1.0, "random_erasing": 1.0}.items():
-        changed = dataclasses.replace(base, **{name: value})
-        one = torch.stack([TrainingPhotos(files, [0] * 5, base)[epoch, 0][0] for epoch in range(6)])
-        other = torch.stack([TrainingPhotos(files, [0] * 5, changed)[epoch, 0][0] for epoch in range(6)])
-        assert not torch.equal(one, other), name
+@given(
+    photos=st.integers(1, 60), size=st.integers(1, 5), processes=st.integers(1, 4), weighted=st.booleans(),
+)  # fmt: skip
+def test_processes_share_out_the_batches_of_one(photos, size, processes, weighted):
+    weights = torch.ones(photos).double() if weighted else None
+    alone = list(WholeBatches(EpochOrder(photos, 5, weights), size * processes))
+    shared = [
+        list(WholeBatches(EpochOrder(photos, 5, weights), size, Share(rank, processes))) for rank in range(processes)
+    ]
+    assert {len(one) for one in shared} == {len(alone)}
+    for batch, *parts in zip(alone, *shared, strict=True):
+        assert all(parts)
+        assert sorted(place for part in parts for place in part if place[1] >= 0) == sorted(batch)
+
+
+def test_a_photo_that_does_not_count_is_marked(files):
+    photos = for_training(files, config())
+    pixels, _, label = photos[0, -1 - 3]
+    assert label == -1
+    assert np.array_equal(pixels, photos[0, 3][0])
+
+
+def test_each_photo_is_evaluated_by_one_process(files):
+    loaders = [evaluation_loader(for_evaluation(files), config(), CPU, Share(rank, 3)) for rank in range(3)]
+    seen = [index for loader in loaders for indices, _ in batches(loader) for index in indices.tolist()]
+    assert sorted(seen) == [0, 1, 2, 3, 4]

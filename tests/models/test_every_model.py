@@ -23,6 +23,7 @@ HEAVY = {
     "h_coatnet_tiny",
     "h_coatnet_small",
     "h_coatnet_base",
+    *(f"h_coatnet_window_{size}" for size in ("femto", "pico", "nano", "tiny", "small", "base")),
     "swin_tiny_patch4_window7_224",
     "coatnet_0_rw_224",
     "convnext_tiny",
@@ -37,13 +38,22 @@ VARIANTS = {
     "h_coatnet[efficientnet]": ("h_coatnet", {"backbone": "test_efficientnet"}),
     "h_coatnet[bare]": ("h_coatnet", {"backbone": "test_convnext", "ablation": "A0"}),
     "h_coatnet[repeats]": ("h_coatnet", {"backbone": "test_convnext", "stage1_repeats": 3}),
+    "h_coatnet_window[convnext]": ("h_coatnet_window", {"backbone": "test_convnext"}),
+    "h_coatnet_window[efficientnet]": ("h_coatnet_window", {"backbone": "test_efficientnet", "blocks_before": 2}),
+    "h_coatnet_window[centre]": ("h_coatnet_window", {"backbone": "test_convnext", "placement": "centre"}),
+    "h_coatnet_window[bare]": ("h_coatnet_window", {"backbone": "test_convnext", "ablation": "A0"}),
+    "h_coatnet_window[random]": ("h_coatnet_window", {"backbone": "test_convnext", "importance": "random"}),
     "gft_tiny[ema]": ("gft_tiny", {"importance_ema": True}),
 }
 CASES = {**LISTED, **VARIANTS}
 SIZE = 96
 
-# Differ from h_coatnet[gradient] in which tokens they keep alone; the fast set looks at just that.
-TWINS = {f"h_coatnet[{importance}]" for importance in IMPORTANCES} - {"h_coatnet[gradient]"}
+# Differ from another case in which tokens they keep alone; the fast set looks at just that.
+TWINS = {
+    *(f"h_coatnet[{importance}]" for importance in IMPORTANCES if importance != "gradient"),
+    "h_coatnet_window[centre]",
+    "h_coatnet_window[random]",
+}
 
 
 def cases(slow):
@@ -55,9 +65,9 @@ every_model = cases(slow=HEAVY | TWINS)
 
 
 def test_the_harness_found_every_model():
-    assert len(LISTED) == 21
-    assert len(CASES) == 30
-    assert len(TWINS) == 4
+    assert len(LISTED) == 28
+    assert len(CASES) == 42
+    assert len(TWINS) == 6
     assert LISTED.keys() >= HEAVY
     assert CASES.keys() >= TWINS
 

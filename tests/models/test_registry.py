@@ -65,7 +65,7 @@ def test_multiply_adds_counted_by_hand():
 
 def test_list_models_are_known_and_unique():
     names = registry.list_models()
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 28
     for name in names:
         assert registry.resolve(name) == name
     assert set(registry.ALIASES.values()) <= set(names)
@@ -115,6 +115,8 @@ def test_impossible_sizes_are_answered_with_sizes_that_work(name, size, working)
     ("name", "options", "message"),
     [
         ("h_coatnet_atto", {"importace": "norm"}, "h_coatnet_atto takes no option 'importace'.*importance"),
+        ("h_coatnet_window_atto", {"importace": "norm"}, "h_coatnet_window_atto takes no option.*importance"),
+        ("h_coatnet_window_atto", {"windw": 1}, "takes no option 'windw'.*window"),
         ("h_coatnet_atto", {"ablaton": "A1"}, "takes no option 'ablaton'.*ablation"),
         ("gft_tiny", {"importance_eam": True}, "takes no option 'importance_eam'.*importance_ema"),
         ("cnn", {"width": 3}, "cnn takes no option 'width'.*drop_rate"),
@@ -162,7 +164,8 @@ def test_published_weights_that_cannot_be_reached(name, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_published_weights_of_the_backbone_reach_h_coatnet(monkeypatch):
+@pytest.mark.parametrize("name", ["h_coatnet_atto", "h_coatnet_window_atto"])
+def test_published_weights_of_the_backbone_reach_h_coatnet(name, monkeypatch):
     published = timm.create_model("convnext_atto", num_classes=1000).state_dict()
     asked = []
 
@@ -171,7 +174,7 @@ def test_published_weights_of_the_backbone_reach_h_coatnet(monkeypatch):
         return dict(published)
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", reached)
-    model = registry.create("h_coatnet_atto", 5, 64, pretrained=True)
+    model = registry.create(name, 5, 64, pretrained=True)
     assert asked == [timm.models.get_pretrained_cfg("convnext_atto").hf_hub_id]
     assert torch.equal(model.backbone.stem[0].weight, published["stem.0.weight"])
     assert torch.equal(model.norm.weight, published["head.norm.weight"])

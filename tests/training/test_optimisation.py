@@ -60,7 +60,51 @@ def test_the_average_follows_the_weights():
     expected = None
     for step in range(1, 6):
         nn.init.constant_(model.weight, float(step))
-        average.update(model, step=step)
+        average.update(step)
         decay = 0.0 if step == 1 else min(0.5, 1 - step ** (-2 / 3))
         expected = float(step) if expected is None else decay * expected + (1 - decay) * step
         assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_the_average_is_timm_s_buffers_included():
+    from timm.utils import ModelEmaV3
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(2))
+    model(torch.randn(4, 3, 8, 8))
+    average, reference = build_average(model, resolve_config({"ema": 0.9})), ModelEmaV3(model, 0.9, use_warmup=True)
+    optimizer = build_optimizer(model, resolve_config({"lr": 0.1}))
+    for step in range(1, 20):
+        model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(step)
+        reference.update(model, step=step)
+    ours, theirs = average.module.state_dict(), reference.module.state_dict()
+    assert list(ours) == list(theirs)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-7)
+    assert not torch.equal(ours["0.weight"], model[0].weight)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("adamw", "adamw"), ("adam", "adam"), ("sgd", "sgd")])
+def test_the_fused_optimiser_takes_the_steps_of_the_plain_one(name, rule):
+    from timm.optim import create_optimizer_v2
+
+    def trained(fused):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 2)).double()
+        config = resolve_config({"optimizer": name, "lr": 0.01, "weight_decay": 0.1})
+        if fused:
+            optimizer = build_optimizer(model, config)
+            assert optimizer.defaults["fused"] is True
+        else:
+            optimizer = create_optimizer_v2(model, opt=rule, lr=0.01, weight_decay=0.1, momentum=0.9, foreach=False)
+        photos = torch.randn(20, 6, 5, dtype=torch.float64)
+        for batch in photos:
+            model(batch).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-10, atol=1e-12)

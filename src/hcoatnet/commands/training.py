@@ -1,6 +1,7 @@
 """Models, training and evaluation: ``train``, ``evaluate``, ``models``, ``demo``."""
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field
 from pathlib import Path
@@ -85,10 +86,12 @@ def train(*, config: ConfigFile = None, **flags: Any) -> None:
 
 
 def run_training(config: TrainConfig) -> None:
-    """Train and print where the report lies."""
+    """Train and print where the report lies; of several processes the leading one prints."""
     from hcoatnet.training.run import train as train_run
 
     done = train_run(config, out)
+    if os.environ.get("RANK", "0") != "0":
+        return
     results = done.results()
     print_summary(results["subsets"])
     say(f"Report: {done.path / 'report.html'}")

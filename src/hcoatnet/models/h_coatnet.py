@@ -10,8 +10,8 @@ The backbone is timm's ConvNeXt (Liu et al. 2022, arXiv 2201.03545) or Efficient
 
 import re
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -66,8 +66,10 @@ class HCoAtNet(nn.Module):
     """
 
     # Parts that a checkpoint of the backbone alone lacks, and parts of it that have no place here.
-    own_parts = ("pos_embed", "transformer", "hse", "norm")
+    own_parts: tuple[str, ...] = ("pos_embed", "transformer", "hse", "norm")
     foreign_parts = ("backbone.head",)
+    # Parts that stand between the two halves of the backbone.
+    middle_parts: tuple[str, ...] = ("pos_embed", "transformer")
 
     def __init__(
         self,
@@ -91,20 +93,20 @@ class HCoAtNet(nn.Module):
         self.grad_checkpointing = False
         self.backbone_name = backbone
         self.backbone = _create_backbone(backbone, in_chans, drop_path_rate)
-        self.early_parts, self.late_parts, width = _split_backbone(self.backbone, backbone, stage1_repeats)
+        self.early_parts, self.late_parts, self.split_width = _split_backbone(self.backbone, backbone, stage1_repeats)
         self.num_features = self.head_hidden_size = self.backbone.num_features
 
         self.pos_embed: nn.Parameter | None = None
         self.transformer: nn.Sequential | None = None
         if transformer:
             height, breadth = (side // SPLIT_STRIDE for side in to_2tuple(img_size))
-            self.pos_embed = nn.Parameter(torch.zeros(1, height, breadth, width))
+            self.pos_embed = nn.Parameter(torch.zeros(1, height, breadth, self.split_width))
             rates = [part.drop_prob for name in self.early_parts for part in _drop_paths(self.backbone, name)]
             self.transformer = nn.Sequential(
-                *(_transformer_block(width, drop_path=max(rates, default=0.0)) for _ in range(2))
+                *(_transformer_block(self.split_width, drop_path=max(rates, default=0.0)) for _ in range(2))
             )
         self.hse = HierarchicalSE(self.num_features, parse_stages(stages), importance)
-        self.hse.apply(_initialise)
+        self.hse.apply(initialise)
         self.norm = nn.LayerNorm(self.num_features, eps=_norm_epsilon(self.backbone))
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
@@ -120,7 +122,7 @@ class HCoAtNet(nn.Module):
         if num_classes > 0:
             like = self.norm.weight
             self.head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
-            _initialise(self.head)
+            initialise(self.head)
         elif self.hse.cuts and self.hse.importance == "gradient":
             warnings.warn("Without classes there is no head to score tokens by: their norm is used.", stacklevel=2)
 
@@ -147,7 +149,7 @@ class HCoAtNet(nn.Module):
     def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:
         """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
         early = [f"backbone.{name}" for name in dict.fromkeys(self.early_parts)]
-        order = [*early, "pos_embed", "transformer", *(f"backbone.{name}" for name in self.late_parts)]
+        order = [*early, *self.middle_parts, *(f"backbone.{name}" for name in self.late_parts)]
 
         def place(parameter: str) -> tuple[int, int]:
             for index, part in enumerate(order):
@@ -161,8 +163,9 @@ class HCoAtNet(nn.Module):
     def forward_tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[StageTrace, ...]]:
         """Photos (B, 3, H, W) to the kept tokens (B, k, C) and the trace of every cut."""
         x = self._run_backbone(self.early_parts, x)
-        if self.transformer is not None and self.pos_embed is not None:
-            x = self._attend(x, self.transformer, self.pos_embed)
+        if self.transformer is not None:
+            tokens = self._run_blocks(self.transformer, self._to_tokens(x))
+            x = to_map(tokens, x.shape[2], x.shape[3])
         x = self._run_backbone(self.late_parts, x)
         tokens, traces = self.hse(x.flatten(2).transpose(1, 2), self.norm, self.head)
         return tokens, traces
@@ -190,13 +193,22 @@ class HCoAtNet(nn.Module):
             x = gradient_checkpointing.run(self.backbone.get_submodule(name), x, self.grad_checkpointing)
         return x
 
-    def _attend(self, x: torch.Tensor, transformer: nn.Sequential, pos_embed: nn.Parameter) -> torch.Tensor:
-        batch, channels, height, width = x.shape
+    def _to_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to tokens (B, H · W, C) that know their position."""
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + resample_position_embedding(pos_embed, height, width).flatten(1, 2)
-        for block in transformer:
+        if self.pos_embed is None:
+            return tokens
+        return tokens + resample_position_embedding(self.pos_embed, x.shape[2], x.shape[3]).flatten(1, 2)
+
+    def _run_blocks(self, blocks: Iterable[nn.Module], tokens: torch.Tensor) -> torch.Tensor:
+        for block in blocks:
             tokens = gradient_checkpointing.run(block, tokens, self.grad_checkpointing)
-        return tokens.transpose(1, 2).reshape(batch, channels, height, width)
+        return tokens
+
+
+def to_map(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Tokens (B, height · width, C) to a map (B, C, height, width)."""
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
 
 
 def resample_position_embedding(embedding: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -279,21 +291,23 @@ def _transformer_block(width: int, drop_path: float) -> nn.Module:
     divisors = [heads for heads in range(1, width + 1) if width % heads == 0]
     heads = min(divisors, key=lambda divisor: abs(divisor - width / 32))
     block: nn.Module = Block(width, heads, mlp_ratio=4.0, qkv_bias=False, drop_path=drop_path, norm_layer=LayerNorm)
-    return block.apply(_initialise)
+    return block.apply(initialise)
 
 
 def _drop_paths(backbone: nn.Module, part: str) -> list[DropPath]:
     return [module for module in backbone.get_submodule(part).modules() if isinstance(module, DropPath)]
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Linear layers as ConvNeXt starts them: truncated normal weights of deviation 0.02, no bias."""
     if isinstance(module, nn.Linear):
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def _cfg() -> dict[str, Any]:
+def family_cfg() -> dict[str, Any]:
+    """What timm wants to know of any model of the family."""
     return {
         "num_classes": 1000,
         "input_size": (3, 224, 224),
@@ -308,12 +322,25 @@ def _cfg() -> dict[str, Any]:
 
 
 SIZES = ("atto", "femto", "pico", "nano", "tiny", "small", "base")
-default_cfgs = generate_default_cfgs({"h_coatnet": _cfg(), **{f"h_coatnet_{size}": _cfg() for size in SIZES}})
+default_cfgs = generate_default_cfgs(
+    {"h_coatnet": family_cfg(), **{f"h_coatnet_{size}": family_cfg() for size in SIZES}}
+)
 
 
-def _create(variant: str, backbone: str, pretrained: bool, ablation: str | None, options: dict[str, Any]) -> HCoAtNet:
+Variant = TypeVar("Variant", bound=HCoAtNet)
+
+
+def build_variant(
+    model: type[Variant], variant: str, backbone: str, pretrained: bool, ablation: str | None, options: dict[str, Any]
+) -> Variant:
+    """Build a registered variant of ``model`` over a timm backbone.
+
+    Raises:
+        ModelError: ``options`` names another backbone, or an option has no such value.
+    """
     if "backbone" in options:
-        raise ModelError(f"{variant} stands on {backbone}. For another backbone, use the model h_coatnet instead.")
+        general = variant.rpartition("_")[0]
+        raise ModelError(f"{variant} stands on {backbone}. For another backbone, use the model {general} instead.")
     if ablation is not None:
         options = expand_ablation(ablation, options)
     # There are no weights of H-CoAtNet itself: "pretrained" means those of its backbone.
@@ -321,8 +348,8 @@ def _create(variant: str, backbone: str, pretrained: bool, ablation: str | None,
     if weights := get_pretrained_cfg(backbone):
         source = {"url": weights.url, "hf_hub_id": weights.hf_hub_id, "license": weights.license}
         overlay = {**source, "first_conv": f"backbone.{weights.first_conv}", **overlay}
-    model: HCoAtNet = build_model_with_cfg(
-        HCoAtNet,
+    built: Variant = build_model_with_cfg(
+        model,
         variant,
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
@@ -331,7 +358,7 @@ def _create(variant: str, backbone: str, pretrained: bool, ablation: str | None,
         backbone=backbone,
         **options,
     )
-    return model
+    return built
 
 
 @register_model
@@ -339,46 +366,46 @@ def h_coatnet(
     pretrained: bool = False, backbone: str = "convnext_tiny", ablation: str | None = None, **kwargs: Any
 ) -> HCoAtNet:
     """H-CoAtNet over any timm ConvNeXt (v1) or EfficientNet."""
-    return _create("h_coatnet", backbone, pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet", backbone, pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_atto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Atto."""
-    return _create("h_coatnet_atto", "convnext_atto", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_atto", "convnext_atto", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_femto(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Femto."""
-    return _create("h_coatnet_femto", "convnext_femto", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_femto", "convnext_femto", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_pico(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Pico."""
-    return _create("h_coatnet_pico", "convnext_pico", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_pico", "convnext_pico", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_nano(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Nano."""
-    return _create("h_coatnet_nano", "convnext_nano", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_nano", "convnext_nano", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_tiny(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Tiny; the published model, 29,012,165 parameters with five classes."""
-    return _create("h_coatnet_tiny", "convnext_tiny", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_tiny", "convnext_tiny", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_small(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Small."""
-    return _create("h_coatnet_small", "convnext_small", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_small", "convnext_small", pretrained, ablation, kwargs)
 
 
 @register_model
 def h_coatnet_base(pretrained: bool = False, ablation: str | None = None, **kwargs: Any) -> HCoAtNet:
     """H-CoAtNet over ConvNeXt-Base."""
-    return _create("h_coatnet_base", "convnext_base", pretrained, ablation, kwargs)
+    return build_variant(HCoAtNet, "h_coatnet_base", "convnext_base", pretrained, ablation, kwargs)

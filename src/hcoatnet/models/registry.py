@@ -27,7 +27,9 @@ ALIASES = {
     "coatnet": "coatnet_0_rw_224",
     "gft": "gft_tiny",
 }
-_FAMILY = tuple(f"h_coatnet_{size}" for size in hcoatnet.models.h_coatnet.SIZES)
+_FAMILY = tuple(
+    f"{family}_{size}" for family in ("h_coatnet", "h_coatnet_window") for size in hcoatnet.models.h_coatnet.SIZES
+)
 _BASELINES = (
     "cnn",
     "efficientnet_b0",
@@ -124,17 +126,17 @@ def create(
         raise ModelError(f"The published weights of {name} could not be loaded ({reason}). {advice}") from error
 
 
-def describe(name: str, image_size: int = 224, num_classes: int = 5) -> ModelSummary:
-    """Count parameters and multiply-adds without allocating or computing anything.
+def describe(name: str, image_size: int = 224, num_classes: int = 5, **options: Any) -> ModelSummary:
+    """Count parameters and multiply-adds, with further ``options`` of the model, without allocating or computing.
 
     Multiply-adds are half of what torch's FlopCounterMode counts with attention as plain matrix products: its fused CPU
     kernel goes uncounted.
 
     Raises:
-        ModelError: Unknown model, or a photo size that it cannot take.
+        ModelError: Unknown model or option, or a photo size that it cannot take.
     """
     canonical = resolve(name)
-    model = _prove(canonical, image_size, {"num_classes": num_classes})
+    model = _prove(canonical, image_size, {"num_classes": num_classes, **options})
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _forward_on_meta(model, image_size)
     return ModelSummary(
@@ -207,8 +209,14 @@ def _option_error(name: str, arguments: dict[str, Any], error: Exception) -> Mod
 
 def _valid_options(name: str) -> list[str]:
     plumbing = {"self", "kwargs", "pretrained", "num_classes", "img_size", "in_chans", "cfg", "device", "dtype"}
-    model = _build_on_meta(name, None, {})
-    names = [*inspect.signature(timm.model_entrypoint(name)).parameters, *inspect.signature(type(model)).parameters]
+    kinds = type(_build_on_meta(name, None, {})).__mro__
+    sources: list[Any] = [timm.model_entrypoint(name), *kinds[: kinds.index(nn.Module)]]
+    names = [
+        option.name
+        for source in sources
+        for option in inspect.signature(source).parameters.values()
+        if option.kind is not option.VAR_KEYWORD
+    ]
     return [option for option in dict.fromkeys(names) if option not in plumbing]
 
 

@@ -21,7 +21,9 @@ IMPORTANCES = ("gradient", "norm", "raw_norm", "random", "none")
 
 @dataclass(frozen=True)
 class StageTrace:
-    """What one cut saw and kept. Positions count the tokens of the uncut map row by row, from 0.
+    """What one cut saw and kept. Positions count the tokens of the uncut last map row by row, from 0.
+
+    A cut before the last map counts the same positions: each stands for the part of the photo under that token.
 
     Attributes:
         positions: (B, N) positions of the tokens that were scored, ascending.
@@ -71,16 +73,22 @@ def parse_stages(text: str | float) -> tuple[Stage, ...]:
 def _parse_stage(item: str, text: str | float) -> Stage:
     if item == "gate":
         return Stage(gate=True, keep=None)
-    try:
-        keep = Fraction(item.removeprefix("gate:"))
-    except (ValueError, ZeroDivisionError):
-        keep = Fraction(0)
-    if not 0 < keep <= 1:
+    keep = as_share(item.removeprefix("gate:"))
+    if keep is None:
         raise ModelError(
             "The 'stages' option must be 'none' or a list such as 'gate:0.75,gate:0.5', 'gate' or '0.75,0.5' with "
             f"shares in (0, 1]. Got {text!r} instead."
         )
     return Stage(item.startswith("gate:"), keep)
+
+
+def as_share(value: str | float) -> Fraction | None:
+    """A share in (0, 1], written as a number or as a fraction such as ``4/7``; None if it is none."""
+    try:
+        share = Fraction(value)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
+    return share if 0 < share <= 1 else None
 
 
 class SqueezeExcitation(nn.Module):
@@ -136,7 +144,7 @@ class HierarchicalSE(nn.Module):
         return self.importance != "none" and any(stage.keep is not None for stage in self.stages)
 
     def forward(
-        self, tokens: torch.Tensor, norm: nn.LayerNorm, classifier: nn.Module
+        self, tokens: torch.Tensor, norm: nn.LayerNorm, classifier: nn.Module, earlier: StageTrace | None = None
     ) -> tuple[torch.Tensor, tuple[StageTrace, ...]]:
         """Gate and cut tokens (B, N, C).
 
@@ -144,18 +152,20 @@ class HierarchicalSE(nn.Module):
             tokens: (B, N, C).
             norm: The layer norm between the mean token and the classifier, for ``gradient``.
             classifier: The model's linear layer, for ``gradient``; without one the token norm is used.
+            earlier: The cut that left these tokens, if one did. Shares are of what it left.
 
         Returns:
-            The kept tokens (B, k, C) in their original order, and the trace of every cut.
+            The kept tokens (B, k, C) in their original order, and the trace of every cut, the earlier one's first.
         """
         batch, total, _ = tokens.shape
-        positions = torch.arange(total, device=tokens.device).expand(batch, total)
-        traces = []
+        positions, traces, uncut = torch.arange(total, device=tokens.device).expand(batch, total), [], total
+        if earlier is not None:
+            positions, traces, uncut = earlier.kept, [earlier], earlier.positions.shape[1]
         for stage, gate in zip(self.stages, self.gates, strict=True):
             raw, tokens = tokens, gate(tokens)
             if stage.keep is None or self.importance == "none":
                 continue
-            scores = self._score(raw, tokens, positions, total, norm, classifier)
+            scores = self._score(raw, tokens, positions, uncut, norm, classifier)
             index = select(scores, stage.count(total))
             kept = positions.gather(1, index)
             traces.append(StageTrace(positions, as_distribution(scores), kept))
@@ -167,12 +177,12 @@ class HierarchicalSE(nn.Module):
         raw: torch.Tensor,
         gated: torch.Tensor,
         positions: torch.Tensor,
-        total: int,
+        uncut: int,
         norm: nn.LayerNorm,
         classifier: nn.Module,
     ) -> torch.Tensor:
         if self.importance == "random":
-            return random_importance(total, positions.device)[positions]
+            return random_importance(uncut, positions.device)[positions]
         if self.importance == "raw_norm":
             return norm_importance(raw)
         if self.importance == "gradient" and isinstance(classifier, nn.Linear):

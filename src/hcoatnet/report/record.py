@@ -17,7 +17,10 @@ from hcoatnet.report.words import shown
 
 SUBSETS = ("train", "val", "test")
 CURVES = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_balanced_accuracy", "learning_rate", "best"]
-PLACE = frozenset({"seed", "repeat", "fold", "data", "split", "out", "resume", "device", "workers", "evaluate_test"})
+PLACE = frozenset(
+    {"seed", "repeat", "fold", "data", "split", "out", "resume", "device", "workers", "evaluate_test"}
+    | {"cache", "cache_folder", "cache_limit"}
+)
 """Settings that say where, or on which part, a run happens; all others are its recipe."""
 
 

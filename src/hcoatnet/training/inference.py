@@ -9,22 +9,32 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hcoatnet.data.loading import batches
+from hcoatnet.training.team import Team
 
 Logits = NDArray[np.float32]
 
 
-def predict_logits(model: nn.Module, loader: DataLoader[Any], device: torch.device) -> Logits:
-    """Logits (N, C) in the loader's order, computed in float32 with the model in evaluation mode."""
+def predict_logits(model: nn.Module, loader: DataLoader[Any], device: torch.device, team: Team | None = None) -> Logits:
+    """Logits (N, C) in the photos' order, computed in the model's own arithmetic, float32, in evaluation mode.
+
+    Args:
+        model: The model.
+        loader: Batches of photos; with several processes this one's part of them.
+        device: Where the model is.
+        team: The processes among which the photos are shared out; every one gets all logits.
+    """
     was_training = model.training
     model.eval()
-    layout = memory_layout(model)
-    rows = []
+    layout, dtype = memory_layout(model), next(model.parameters()).dtype
+    numbers, rows = [], []
     with torch.inference_mode():
-        for _, photos in batches(loader):
-            logits = model(photos.to(device, non_blocking=True, memory_format=layout))
-            rows.append(logits.float().cpu())
+        for indices, photos in batches(loader):
+            numbers.append(indices)
+            rows.append(model(photos.to(device, dtype, non_blocking=True, memory_format=layout)).float())
     model.train(was_training)
-    return torch.cat(rows).numpy()
+    place = torch.cat(numbers) if numbers else torch.zeros(0, dtype=torch.int64)
+    table = torch.cat(rows).cpu() if rows else torch.zeros(0)
+    return table.numpy() if team is None else team.gather_rows(place, table)
 
 
 def memory_layout(model: nn.Module) -> torch.memory_format:

@@ -3,28 +3,34 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hcoatnet.config import TrainConfig
+from hcoatnet.data.augmentation import Finish
 from hcoatnet.data.loading import EpochOrder, batches
-from hcoatnet.errors import TrainingError
+from hcoatnet.errors import RunError, TrainingError
 from hcoatnet.evaluation.metrics import score
 from hcoatnet.seeding import Purpose, cpu_draws, derive, seed_everything
 from hcoatnet.training.checkpoint import load_state, save_state, save_weights
+from hcoatnet.training.compilation import Switch, compiled_switch
 from hcoatnet.training.history import append_history, start_history
 from hcoatnet.training.inference import memory_layout, predict_logits
 from hcoatnet.training.journal import Journal
 from hcoatnet.training.objective import Objective, mix_batch
 from hcoatnet.training.optimisation import build_average, build_optimizer, build_schedule
 from hcoatnet.training.run_directory import RunDirectory
+from hcoatnet.training.team import Team
+from hcoatnet.training.trial import trial_step
 
 CHECK_EVERY = 20
 """Steps between looks at whether the losses are finite; a look makes a GPU wait."""
@@ -35,16 +41,18 @@ class Material:
     """What a training works on.
 
     Attributes:
-        training: Loader of augmented training batches.
-        order: The sampler inside it.
+        training: Loader of training batches, whose random changes ``finish`` completes.
+        order: The order of photos inside it.
+        finish: What is done with a batch on the device.
         validation: Loader of validation batches.
-        validation_labels: (N,) int64 class indices in the loader's order.
+        validation_labels: (N,) int64 class indices in the order of the photos.
         objective: The loss, its weights on the training device.
         classes: Names of the classes, in the order of the logits.
     """
 
     training: DataLoader[Any]
     order: EpochOrder
+    finish: Finish
     validation: DataLoader[Any]
     validation_labels: Tensor
     objective: Objective
@@ -67,12 +75,28 @@ class Row:
     best: int
 
 
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward and backward pass works on, on the device.
+
+    Attributes:
+        photos: (B, 3, S, S).
+        targets: (B, C).
+        counts: False where the process has no photo of its own in this batch.
+    """
+
+    photos: Tensor
+    targets: Tensor
+    counts: bool
+
+
 class Learner:
     """A model with everything that changes while it learns, and how to store and restore all of it."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int) -> None:
         self.config = config
         self.accelerator = accelerator
+        self.team = Team(accelerator)
         self.model = model.to(accelerator.device)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -82,9 +106,15 @@ class Learner:
         self.updates = 0
         self.rows: list[Row] = []
         self.layout = memory_layout(self.model)
-        compiled = cast(nn.Module, torch.compile(self.model)) if config.compile else self.model
+        self.dtype = next(self.model.parameters()).dtype
         # accelerate puts mixed precision into the forward of what it is given: a shell keeps the model in float32
-        self.prepared, self.prepared_optimizer = accelerator.prepare(nn.Sequential(compiled), self.optimizer)
+        self.switch = Switch(self.model, config.batch_size)
+        if not self.team.alone:  # parameters that never get a gradient must be known before the processes wait for it
+            idle = trial_step(self.model, self.model, config, photos=2)
+            accelerator.ddp_handler = DistributedDataParallelKwargs(
+                find_unused_parameters=bool(idle), gradient_as_bucket_view=True
+            )
+        self.prepared, self.prepared_optimizer = accelerator.prepare(self.switch, self.optimizer)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -100,6 +130,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "updates": self.updates,
+            "processes": self.team.share.size,
             "rows": [asdict(row) for row in self.rows],
         }
 
@@ -115,13 +146,22 @@ class Learner:
         self.rows = [Row(**row) for row in state["rows"]]
         self.schedule.step_update(self.updates)
 
-    def step(self, group: list[tuple[Tensor, Tensor]], objective: Objective) -> Tensor:
-        """One optimiser step over the micro-batches of ``group``; returns the loss, left on the device."""
-        weight = sum(objective.total_weight(targets) for _, targets in group)
+    def step(self, group: list[MicroBatch], objective: Objective) -> Tensor:
+        """One optimiser step over the micro-batches of ``group``; returns this process's part of the loss.
+
+        The loss is Σ w·ℓ / Σ w over the micro-batches of all processes. Gradients are averaged over the processes,
+        hence the factor. What is returned stays on the device: to read it here would make a GPU wait.
+        """
+        weight = torch.stack([objective.total_weight(batch.targets) for batch in group]).sum()
+        weight = self.team.sum(weight)
         total = torch.zeros((), device=self.accelerator.device)
-        for photos, targets in group:
-            loss = objective.weighted_sum(self.prepared(photos), targets) / weight
-            self.accelerator.backward(loss)
+        for number, batch in enumerate(group, start=1):
+            more = nullcontext() if number == len(group) else self.team.unsynchronised(self.prepared)
+            with more:
+                loss = objective.weighted_sum(self.prepared(batch.photos), batch.targets) / weight
+                if not batch.counts:
+                    loss = 0 * loss
+                self.accelerator.backward(loss * self.team.share.size)
             total += loss.detach()
         if self.config.clip_grad > 0:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
@@ -130,7 +170,7 @@ class Learner:
         self.updates += 1
         self.schedule.step_update(self.updates)
         if self.average is not None:
-            self.average.update(self.model, step=self.updates)
+            self.average.update(self.updates)
         return total
 
 
@@ -140,15 +180,17 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
     Raises:
         TrainingError: The loss is no finite number. The last good checkpoint stays.
     """
-    config = learner.config
-    if run.state_file.exists():
-        learner.restore(load_state(run.state_file))
+    config, team = learner.config, learner.team
+    if state := team.first(lambda: stored_state(run, team)):
+        learner.restore(state)
         journal.say(f"Continuing after epoch {len(learner.rows)} of {config.epochs}.")
-    start_history(run.history_file, [asdict(row) for row in learner.rows])
+    if team.leads:
+        start_history(run.history_file, [asdict(row) for row in learner.rows])
+    compiled_switch(learner.switch, learner.prepared, config, learner.accelerator, len(material.order), journal)
     for epoch in range(len(learner.rows), config.epochs):
         started = time.perf_counter()
         loss, rate = train_epoch(learner, material, epoch, journal)
-        validated = validate(learner.evaluated, material, learner.accelerator.device)
+        validated = validate(learner.evaluated, material, team)
         if not math.isfinite(validated["val_loss"]):
             raise _not_finite("validation loss", validated["val_loss"], f"after epoch {epoch + 1}")
         best = _is_best(config.monitor, validated, learner.rows)
@@ -162,17 +204,35 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
             best=int(best),
         )
         learner.rows.append(row)
-        if best:
-            save_weights(learner.evaluated, run.weights_file, describe_weights(config, material.classes, epoch))
-        save_state(learner.state(), run.state_file)
-        append_history(run.history_file, asdict(row))
+        if team.leads:
+            if best:
+                save_weights(learner.evaluated, run.weights_file, describe_weights(config, material.classes, epoch))
+            save_state(learner.state(), run.state_file)
+            append_history(run.history_file, asdict(row))
         journal.say(_line(row, config.epochs))
+
+
+def stored_state(run: RunDirectory, team: Team) -> dict[str, Any] | None:
+    """What a run was left with; None where it has come to no epoch's end.
+
+    Raises:
+        RunError: It is damaged, or of another number of processes.
+    """
+    if not run.state_file.exists():
+        return None
+    state = load_state(run.state_file)
+    if (before := state.get("processes", 1)) != team.share.size:
+        raise RunError(
+            f"The processes of {run.path} were {before}, and now they are {team.share.size}, with which its batches "
+            "would be others. Continue it with as many as before."
+        )
+    return state
 
 
 def train_epoch(learner: Learner, material: Material, epoch: int, journal: Journal) -> tuple[float, float]:
     """One pass over the training photos; returns the mean loss of a step and the photos trained on a second."""
-    config = learner.config
-    seed_everything(derive(config.seed, Purpose.EPOCH, epoch))
+    config, team = learner.config, learner.team
+    seed_everything(derive(config.seed, Purpose.EPOCH, epoch, *team.place))
     learner.prepared.train()
     material.order.epoch = epoch
     losses: list[Tensor] = []
@@ -183,15 +243,15 @@ def train_epoch(learner: Learner, material: Material, epoch: int, journal: Journ
             for _ in group:
                 steps.advance()
             if len(losses) % CHECK_EVERY == 0:
-                _check_finite(losses, epoch)
-    _check_finite(losses, epoch)
-    seconds = time.perf_counter() - started
-    return float(torch.stack(losses).double().mean()), len(material.order) / seconds
+                _check_finite(losses[-CHECK_EVERY:], len(losses) - CHECK_EVERY, epoch, team)
+    mean = float(_check_finite(losses, 0, epoch, team).double().mean())
+    return mean, len(material.order) / (time.perf_counter() - started)
 
 
-def validate(model: nn.Module, material: Material, device: torch.device) -> dict[str, float]:
+def validate(model: nn.Module, material: Material, team: Team) -> dict[str, float]:
     """Loss, accuracy, balanced accuracy and macro F1 on the validation photos, as columns of a row."""
-    logits = predict_logits(model, material.validation, device)
+    team.spread_buffers(model)
+    logits = predict_logits(model, material.validation, team.device, team)
     loss = functional.cross_entropy(torch.from_numpy(logits).double(), material.validation_labels)
     figures = score(material.validation_labels.numpy(), logits)
     return {
@@ -202,26 +262,32 @@ def validate(model: nn.Module, material: Material, device: torch.device) -> dict
     }
 
 
-def _groups(learner: Learner, material: Material, epoch: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The micro-batches of each optimiser step: photos (B, 3, S, S) and targets (B, C), on the device, mixed."""
+def _groups(learner: Learner, material: Material, epoch: int) -> Iterator[list[MicroBatch]]:
+    """The micro-batches of each optimiser step, finished and mixed."""
     config, device = learner.config, learner.accelerator.device
     stream = enumerate(batches(material.training))
     while chunk := list(islice(stream, config.accumulation)):
         group = []
-        for number, (photos, labels) in chunk:
-            targets = functional.one_hot(labels, len(material.classes)).float()
-            with cpu_draws(derive(config.seed, Purpose.MIXING, epoch, number)):
-                mixed, targets = mix_batch(photos, targets, config.mixup, config.cutmix)
-            mixed = mixed.to(device, non_blocking=True, memory_format=learner.layout)
-            group.append((mixed, targets.to(device, non_blocking=True)))
+        for number, (pixels, marks, labels) in chunk:
+            counts = bool(labels[0] >= 0)
+            targets = functional.one_hot(labels.clamp(min=0), len(material.classes)).float() * counts
+            photos = material.finish(pixels.to(device, non_blocking=True), marks.to(device, non_blocking=True))
+            targets = targets.to(device, non_blocking=True)
+            with cpu_draws(derive(config.seed, Purpose.MIXING, epoch, number, *learner.team.place)):
+                photos, targets = mix_batch(photos, targets, config.mixup, config.cutmix)
+            photos = photos.to(learner.dtype).contiguous(memory_format=learner.layout)
+            group.append(MicroBatch(photos, targets, counts))
         yield group
 
 
-def _check_finite(losses: list[Tensor], epoch: int) -> None:
-    finite = torch.stack(losses).isfinite()
+def _check_finite(losses: list[Tensor], before: int, epoch: int, team: Team) -> Tensor:
+    """The losses of all processes together: the same in each, so that all of them stop where one is not finite."""
+    whole = team.sum(torch.stack(losses))
+    finite = whole.isfinite()
     if not bool(finite.all()):
-        step = int((~finite).nonzero()[0]) + 1
-        raise _not_finite("loss", float(losses[step - 1]), f"at step {step} of epoch {epoch + 1}")
+        first = int((~finite).nonzero()[0])
+        raise _not_finite("loss", float(whole[first]), f"at step {before + first + 1} of epoch {epoch + 1}")
+    return whole
 
 
 def _not_finite(what: str, value: float, where: str) -> TrainingError:

@@ -54,9 +54,11 @@ class Objective:
         return (targets * self.weights).sum()
 
     def weighted_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Σ_i ℓ_i of logits and targets, both (B, C)."""
+        """Σ_i ℓ_i of logits and targets, both (B, C); in float32, or in float64 where the logits are."""
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        weights, targets = self.weights.to(logits.dtype), targets.to(logits.dtype)
         return functional.cross_entropy(
-            logits.float(), targets, weight=self.weights, label_smoothing=self.label_smoothing, reduction="sum"
+            logits, targets, weight=weights, label_smoothing=self.label_smoothing, reduction="sum"
         )
 
 

@@ -1,13 +1,16 @@
 """Everything that is settled before the first step: photos, split, proof, ledger, device."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from hcoatnet.config import SYNTHETIC, TrainConfig
+from hcoatnet.data.cache import GIGABYTE, PhotoCache, cache_folder
 from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.proof import SplitProof
 from hcoatnet.data.sources.source import load_data
@@ -15,7 +18,11 @@ from hcoatnet.data.splits import Folds, Split, hold_out, prove, read_split
 from hcoatnet.errors import ConfigError, RunError
 from hcoatnet.evaluation.ledger import ledger_beside
 from hcoatnet.files import write_bytes, write_text
+from hcoatnet.training.journal import Journal
 from hcoatnet.training.run_directory import RunDirectory
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other: one of them may be reading a hundred thousand photos."""
 
 SYNTHETIC_FOLDER = Path("data/synthetic")
 
@@ -138,6 +145,14 @@ def usable_device(config: TrainConfig) -> str:
     return device
 
 
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bf16; without them bf16 is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of torch
+    return device == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
 def build_accelerator(config: TrainConfig) -> Accelerator:
     """accelerate, on the device and with the precision asked for.
 
@@ -147,11 +162,23 @@ def build_accelerator(config: TrainConfig) -> Accelerator:
     device = usable_device(config)
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        precision = "bf16" if computes_bf16(device) else "fp32"
     if precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16 needs a GPU. Use fp32 or bf16 on a CPU.")
     AcceleratorState._reset_state()  # one process may train several times, with other precisions
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=device == "cpu")
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=device == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+
+
+def build_cache(config: TrainConfig, journal: Journal) -> PhotoCache | None:
+    """The cache of decoded photos; None where it is off."""
+    if not config.cache or config.data is None:
+        return None
+    folder = config.cache_folder or cache_folder(config.data)
+    return PhotoCache(folder, config.cache_limit * GIGABYTE, journal, torch.get_num_threads())
 
 
 def _chosen_split(config: TrainConfig, manifest: Manifest) -> Split:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from hcoatnet.data.loading import TrainingPhotos, batches, evaluation_loader
+from hcoatnet.data.pixels import HeldPhotos, Holding
 from hcoatnet.errors import ModelError
 from hcoatnet.evaluation.metrics import score
 from hcoatnet.training.checkpoint import save_weights
@@ -72,9 +73,10 @@ def fit_probe(learner: Learner, material: Material, run: RunDirectory, journal: 
     model, device = learner.model, learner.accelerator.device
     classifier = _classifier(model, learner.config.model)
     start_history(run.history_file, [])
-    photos = cast(TrainingPhotos, material.training.dataset)
-    labels = photos.labels
-    features = extract_features(model, evaluation_loader(photos.paths, learner.config, device), device)
+    trained_on = cast(TrainingPhotos, material.training.dataset)
+    labels = trained_on.labels.tolist()
+    photos = HeldPhotos(trained_on.photos.files, Holding.for_evaluation(learner.config.image_size))
+    features = extract_features(model, evaluation_loader(photos, learner.config, device), device)
     held_out = extract_features(model, material.validation, device)
     truth = material.validation_labels.numpy()
     weights = dict(enumerate(material.objective.weights.double().cpu().tolist()))
@@ -90,7 +92,7 @@ def fit_probe(learner: Learner, material: Material, run: RunDirectory, journal: 
         classifier.weight.copy_(torch.from_numpy(head.weight))
         classifier.bias.copy_(torch.from_numpy(head.bias))
     _require_frozen_features(model, material, device, held_out, learner.config.model)
-    validated = validate(model, material, device)
+    validated = validate(model, material, learner.team)
     weighted = functional.cross_entropy(
         torch.from_numpy(head.logits(features)), torch.tensor(labels), weight=material.objective.weights.double().cpu()
     )

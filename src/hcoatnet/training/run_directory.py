@@ -159,9 +159,9 @@ class RunDirectory:
         finally:
             lock.release()
 
-    def begin(self, config: TrainConfig, device: str) -> None:
+    def begin(self, config: TrainConfig, device: str, precision: str) -> None:
         """Write the environment and the settings. The settings come last: they mark a run that was begun."""
-        write_json(self.environment_file, environment(device))
+        write_json(self.environment_file, environment(device, precision))
         write_settings(config, self.config_file)
 
     def settings(self) -> TrainConfig:
@@ -216,7 +216,7 @@ class RunDirectory:
             )
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: str, precision: str) -> dict[str, Any]:
     """Versions and hardware that a result depends on; nothing that identifies the user or the machine."""
     import torch
 
@@ -229,6 +229,7 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "precision": precision,
         "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES},
     }
 

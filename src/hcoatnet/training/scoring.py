@@ -11,8 +11,10 @@ from rich.console import Console
 from torch import nn
 
 from hcoatnet.config import Device, TrainConfig
-from hcoatnet.data.loading import evaluation_loader
+from hcoatnet.data.cache import PhotoCache
+from hcoatnet.data.loading import Share, evaluation_loader
 from hcoatnet.data.manifest import Manifest
+from hcoatnet.data.pixels import HeldPhotos, Holding, PhotoFiles, hold
 from hcoatnet.data.sources.source import load_data
 from hcoatnet.errors import ConfigError, DataError
 from hcoatnet.evaluation.ledger import LEDGER_NAME, check_ledger, record_opening
@@ -24,8 +26,9 @@ from hcoatnet.report.html import write_evaluation_report
 from hcoatnet.training.checkpoint import load_weights
 from hcoatnet.training.inference import predict_logits
 from hcoatnet.training.journal import Journal
-from hcoatnet.training.preparation import Prepared, build_accelerator, ledger_of, stored_data
+from hcoatnet.training.preparation import Prepared, build_accelerator, build_cache, ledger_of, stored_data
 from hcoatnet.training.run_directory import RunDirectory
+from hcoatnet.training.team import Team, require_one_process
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class _Photos:
 
     name: str
     rows: pd.DataFrame
-    folder: Path
+    photos: HeldPhotos
     overlap: dict[str, int] | None
     notes: tuple[str, ...]
 
@@ -66,15 +69,27 @@ def trained_model(run: RunDirectory, config: TrainConfig, classes: int, device: 
 
 def predict_photos(
     model: nn.Module,
-    photos: pd.DataFrame,
-    folder: Path,
+    rows: pd.DataFrame,
+    photos: HeldPhotos,
     config: TrainConfig,
     classes: tuple[str, ...],
     device: torch.device,
+    team: Team | None = None,
 ) -> Predictions:
-    """The predictions table of ``photos``, rows with path (relative to ``folder``), group, label, subset and extras."""
-    loader = evaluation_loader([folder / path for path in photos["path"]], config, device)
-    return build_predictions(photos, predict_logits(model, loader, device), classes)
+    """The predictions table of ``photos``, whose path, group, label, subset and extras stand in ``rows``."""
+    loader = evaluation_loader(photos, config, device, Share() if team is None else team.share)
+    return build_predictions(rows, predict_logits(model, loader, device, team), classes)
+
+
+def held_photos(prepared: Prepared, rows: pd.DataFrame, holding: Holding, cache: PhotoCache | None) -> HeldPhotos:
+    """The photos of ``rows``, from the cache where there is one.
+
+    Raises:
+        PhotoError: A photo cannot be read, or is not the one that the manifest lists.
+    """
+    listed = prepared.manifest.table.set_index("path").loc[rows["path"], ["sha256", "width", "height"]]
+    files = PhotoFiles([prepared.manifest.folder / path for path in rows["path"]], listed["sha256"].tolist())
+    return hold(files, holding, cache, listed[["width", "height"]].to_numpy())
 
 
 def subset_rows(prepared: Prepared, subset: str) -> pd.DataFrame:
@@ -108,15 +123,16 @@ def evaluate_run(
     run = RunDirectory(path)
     config = replace(run.settings(), device=device)
     classes = tuple(run.results()["classes"])
-    chosen = _own_photos(run, config, subset) if data is None else _other_photos(run, classes, data)
+    accelerator = build_accelerator(config)
+    require_one_process("evaluate", accelerator)
+    chosen = _own_photos(run, config, subset, journal) if data is None else _other_photos(run, config, classes, data)
     label = name or chosen.name
     if label != Path(label).name:
         raise ConfigError(f"--name must be a plain folder name. Got {label!r} instead.")
     if data is None and subset == "test":
         record_test_opening(run, config, ledger_of(config))
-    device_used = build_accelerator(config).device
-    model = trained_model(run, config, len(classes), device_used)
-    predictions = predict_photos(model, chosen.rows, chosen.folder, config, classes, device_used)
+    model = trained_model(run, config, len(classes), accelerator.device)
+    predictions = predict_photos(model, chosen.rows, chosen.photos, config, classes, accelerator.device)
     metrics = {
         "format": 1,
         "run": run.name,
@@ -158,18 +174,22 @@ def record_test_opening(run: RunDirectory, config: TrainConfig, ledger: Path) ->
     return ledger
 
 
-def _own_photos(run: RunDirectory, config: TrainConfig, subset: str) -> _Photos:
+def _own_photos(run: RunDirectory, config: TrainConfig, subset: str, journal: Journal) -> _Photos:
     prepared = stored_data(config, run)
-    return _Photos(subset, subset_rows(prepared, subset), prepared.manifest.folder, None, ())
+    rows = subset_rows(prepared, subset)
+    photos = held_photos(prepared, rows, Holding.for_evaluation(config.image_size), build_cache(config, journal))
+    return _Photos(subset, rows, photos, None, ())
 
 
-def _other_photos(run: RunDirectory, classes: tuple[str, ...], data: Path) -> _Photos:
+def _other_photos(run: RunDirectory, config: TrainConfig, classes: tuple[str, ...], data: Path) -> _Photos:
     manifest, notes = load_data(data)
     _check_classes(manifest, classes, data)
     table = manifest.table.assign(subset="new")
     rows = table[["path", "group", "label", "subset", *manifest.extra_columns]]
     name = data.stem if data.is_file() else data.resolve().name
-    return _Photos(name, rows, manifest.folder, _overlap(manifest, run), notes)
+    files = PhotoFiles([manifest.folder / path for path in table["path"]], table["sha256"].tolist())
+    photos = hold(files, Holding.for_evaluation(config.image_size), None)
+    return _Photos(name, rows, photos, _overlap(manifest, run), notes)
 
 
 def _check_classes(manifest: Manifest, classes: tuple[str, ...], data: Path) -> None:

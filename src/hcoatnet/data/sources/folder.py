@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pandas as pd
 
+from hcoatnet.data.cache import CACHE_NAME
 from hcoatnet.data.images import PHOTO_SUFFIXES
 from hcoatnet.data.manifest import Progress
 from hcoatnet.data.sources.scan import Listing, ScanResult, scan_photos
@@ -118,7 +119,7 @@ def _folders_in(parent: Path, root: Path, findings: _Findings) -> list[Path]:
         _refuse(error)
     for path in children:
         if _is_hidden(path.name):
-            findings.ignored["hidden"] += 1
+            findings.ignored["hidden"] += path.name != CACHE_NAME
         elif path.is_dir():
             folders.append(path)
         elif path.suffix.lower() in PHOTO_SUFFIXES:
@@ -170,7 +171,7 @@ def _photos_below(folder: Path, findings: _Findings) -> list[Path]:
             continue
         seen.add(real)
         if hidden := [name for name in (*inner, *names) if _is_hidden(name)]:
-            findings.ignored["hidden"] += len(hidden)
+            findings.ignored["hidden"] += len(hidden) - (CACHE_NAME in hidden)
         inner[:] = sorted(name for name in inner if name not in hidden)
         findings.nested = findings.nested or bool(inner)
         for name in sorted(name for name in names if name not in hidden):
@@ -197,7 +198,7 @@ def _notes(findings: _Findings, splits: list[Path]) -> list[str]:
         notes.append(f"The folders {names} were merged; the column source_split keeps where each photo came from.")
     if findings.nested:
         notes.append("Folders inside a class's folder were read too; their names were not taken as groups.")
-    if findings.ignored:
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in findings.ignored.most_common())
+    if ignored := +findings.ignored:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in ignored.most_common())
         notes.append(f"Left out, as they are not photos: {kinds}.")
     return notes
