@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[1] / "docs" / "results" / "pad_ufes_20"
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER = DOCS / "results" / "pad_ufes_20"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 STUDY = json.loads((FOLDER / "comparison.json").read_text(encoding="utf-8"))
 IMPORTANCE = json.loads((FOLDER / "importance.json").read_text(encoding="utf-8"))
@@ -98,3 +99,31 @@ def test_the_coverage_of_intervals_is_that_of_the_simulation():
         ]
         assert f"| {name} | {' | '.join(shown)} |" in page
     assert results["sets"] == results["draws"] == 1000
+
+
+def test_the_load_of_the_server_is_that_of_the_measurement():
+    measured = json.loads((DOCS / "results" / "serving_load.json").read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "how-to" / "serve.md").read_text(encoding="utf-8").split())
+    assert measured["answers_by_status"] == {"200": measured["requests"]}
+    assert measured["answers_unlike_the_loop"] == 0 == measured["largest_difference_of_a_probability"]
+    server, memory = measured["server"], measured["memory_megabytes"]
+    rates = (
+        f"{server['requests_per_second']} a second where the loop does {measured['plain_loop']['photos_per_second']}"
+    )
+    assert f"sends {measured['requests']:,} requests from {measured['clients']} clients" in page
+    assert f"photos of {measured['mean_photo_kilobytes']:.0f} kB" in page
+    assert rates in page
+    times = [f"{server[name]:.0f} ms" for name in ("p50_milliseconds", "p95_milliseconds")]
+    assert f"half of the answers came within {times[0]}, 95 % within {times[1]}" in page
+    assert f"memory {memory['start']} MB before and {memory['after_each_quarter'][-1]} MB after" in page
+
+
+def test_the_average_of_two_folds_is_that_of_the_measurement():
+    rows = json.loads((DOCS / "results" / "average_of_folds.json").read_text(encoding="utf-8"))["rows"]
+    page = (DOCS / "how-to" / "bundle.md").read_text(encoding="utf-8")
+    assert len(rows) == 5
+    for name, found in rows.items():
+        single, average = found["single"], found["average"]
+        covered = " | ".join(f"{100 * one['coverage']:.1f} %" for one in (single, average))
+        pairs = [f"{single[key]:.{n}f} → {average[key]:.{n}f}" for key, n in (("set_size", 2), ("accuracy", 3))]
+        assert f"| {name} | {covered} | {pairs[0]} | {pairs[1]} |" in page
