@@ -99,6 +99,17 @@ def test_links_to_folders_are_not_followed(tree):
     assert names(tree, [tree / "m"]) == ["m/2.webp", "m/link.png", "m/deep/3.tiff"]
 
 
+def test_a_folder_as_output_is_refused_before_anything_is_computed(hcoatnet, tree):
+    code, printed = hcoatnet("predict", tree / "no-model", tree / "a.png", "--out", tree)
+    assert code == 2
+    assert "is a folder. Name a file in it with --out." in printed
+
+
+def test_a_name_that_is_too_long_stops_nothing(tree):
+    long = tree / ("a" * 300)
+    assert names(tree, ["-"], [f"{long}\n".encode(), f"{tree}/a.png".encode()]) == [long.name, "a.png"]
+
+
 def test_without_any_photo_all_places_are_named(tree):
     with pytest.raises(DataProblems) as caught:
         find_photos([str(tree / "empty"), str(tree / "*.gif")], [])

@@ -118,7 +118,10 @@ def test_with_a_token_and_control_c(run_bundle, tmp_path):
         (["--max-photos", "0"], "The limit of photos must be above 0. Got 0 instead."),
         (["--concurrency", "0"], "The limit of concurrency must be above 0. Got 0 instead."),
         (["--threads", "0"], "--threads"),
+        (["--threads", "3000000000"], "--threads must be from 1 to 1024."),
         (["--drain-seconds", "-1"], "--drain-seconds"),
+        (["--max-megabytes", "inf"], "--max-megabytes must be from 0 to 1000. Got inf instead."),
+        (["--max-megapixels", "nan"], "--max-megapixels must be from 0 to 100. Got nan instead."),
         (["--level", "0.5"], "It was fitted for"),
     ],
 )
@@ -135,6 +138,13 @@ def test_a_weak_token_is_refused(hcoatnet, run_bundle, tmp_path):
     assert code == 2
     assert "at least 16 visible ASCII characters" in printed
     assert "secret\n" not in printed
+
+
+def test_a_host_that_is_no_name_is_told(hcoatnet, run_bundle, monkeypatch):
+    monkeypatch.setenv("HCOATNET_TOKEN", "a-token-of-24-characters")
+    code, printed = hcoatnet("serve", run_bundle, "--port", "0", "--host", "a..b")
+    assert code == 2
+    assert "'a..b' cannot be the name of a machine" in printed
 
 
 def test_a_taken_port_and_a_missing_bundle_are_told(hcoatnet, run_bundle, tmp_path):

@@ -101,6 +101,14 @@ def saved(image, kind, **options):
     return buffer.getvalue()
 
 
+def tiff_with_tiles_of_text():
+    """A TIFF whose description is said to be the width of its tiles (tag 322 in place of 270; 2 is the type of text)."""
+    content = saved(Image.new("L", (20, 20)), "TIFF", tiffinfo={270: "wide"})
+    described, tiled = struct.pack("<HH", 270, 2), struct.pack("<HH", 322, 2)
+    assert content.count(described) == 1
+    return content.replace(described, tiled)
+
+
 def gif_of(width, height):
     return (
         b"GIF89a"
@@ -150,6 +158,8 @@ BAD_PHOTOS = {
     "truncated_png": (lambda: photo_bytes(size=(300, 200), kind="PNG")[:3000], 422, None),
     "png_without_pixels": (lambda: png_of(64, 64), 422, None),
     "noise_after_jpeg_start": (lambda: b"\xff\xd8\xff\xe0" + noise(50_000), 422, None),
+    "long_row": (lambda: saved(Image.new("1", (70_000, 1)), "PNG"), 413, "too many pixels"),
+    "tiff_with_tiles_of_text": (tiff_with_tiles_of_text, 422, "unreadable"),
     "float_beyond_one": (lambda: saved(Image.fromarray(np.full((20, 20), 7.0, np.float32)), "TIFF"), 422, None),
     "too_many_bytes": (lambda: noise(1_000_001), 413, "too large"),
 }  # fmt: skip
@@ -167,6 +177,7 @@ def test_what_is_no_good_photo_is_refused(server, name):
 
 
 GOOD_PHOTOS = {
+    "large_palette": lambda: saved(Image.new("P", (900, 900), 1), "PNG"),
     "one_pixel": lambda: saved(Image.new("RGB", (1, 1), "red"), "PNG"),
     "one_row": lambda: saved(Image.new("RGB", (5000, 1), "red"), "PNG"),
     "sixteen_bits": lambda: saved(Image.fromarray(np.full((40, 40), 40_000, np.uint16)), "PNG"),

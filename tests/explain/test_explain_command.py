@@ -1,6 +1,7 @@
 """``hcoatnet explain``: a figure, numbers and a page that say what the model says, and no more."""
 
 import json
+import os
 import re
 import shutil
 
@@ -13,6 +14,7 @@ from hcoatnet.explain import explanation
 from hcoatnet.explain.figures import draw_explanation
 from hcoatnet.explain.overlays import relative
 from hcoatnet.explain.subject import load_subject, maps_of
+from hcoatnet.explain.writing import opened
 from report_pages import Page, check_structure
 
 
@@ -202,6 +204,14 @@ def test_a_figure_has_a_panel_for_everything(pruning_run, photos):
     assert [axes.get_title(loc="left") for axes in draw_explanation(bare, photo).axes if axes.get_visible()][
         2
     ] == titles[4]
+
+
+def test_a_name_that_is_no_text_can_be_written(photos, tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff.png")
+    shutil.copy(photos / "red/p1_0.png", file)
+    (one,) = opened([file], 32, [])
+    assert one.name == "\\xff.png"
+    one.name.encode()
 
 
 def test_photos_in_a_folder_are_found(hcoatnet, study, photos, tmp_path):

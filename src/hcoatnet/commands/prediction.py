@@ -56,6 +56,8 @@ def predict(
     from hcoatnet.deploy.prediction_output import WRITERS, table_lines
 
     _refuse_unknown_options(photos)
+    if out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder. Name a file in it with --out.")
     found = find_photos(photos, sys.stdin.buffer)
     classifier = load_classifier(
         model, backend=backend, method=method, class_conditional=class_conditional, level=level, error_rate=error_rate

@@ -11,6 +11,7 @@ from hcoatnet.errors import BundleError, ConfigError
 from hcoatnet.terminal import say
 
 TOKEN_VARIABLE = "HCOATNET_TOKEN"  # noqa: S105 - the name of a variable
+MOST_THREADS = 1024
 
 Names = Annotated[list[str] | None, Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 
@@ -60,13 +61,19 @@ def serve(
         error_rate: Share of wrong answers above the abstain threshold: 0.05 or 0.1.
     """
     _check_installed()
+    from hcoatnet.data.images import PIXEL_LIMIT
     from hcoatnet.deploy.server.limits import MEGABYTE, Limits, usable_cores
     from hcoatnet.deploy.server.running import serve_bundle
     from hcoatnet.deploy.server.security import Access
 
-    for flag, value, least in (("--threads", threads, 1), ("--drain-seconds", drain_seconds, 0)):
-        if not least <= value < float("inf"):
-            raise ConfigError(f"{flag} must be {least} or more. Got {value} instead.")
+    for flag, value, least, most in (
+        ("--threads", threads, 1, MOST_THREADS),
+        ("--drain-seconds", drain_seconds, 0, 86_400),
+        ("--max-megabytes", max_megabytes, 0, 1000),
+        ("--max-megapixels", max_megapixels, 0, PIXEL_LIMIT / MEGABYTE),
+    ):
+        if not least <= value <= most:
+            raise ConfigError(f"{flag} must be from {least} to {most:g}. Got {value} instead.")
     limits = Limits(
         photos=max_photos,
         bytes=round(max_megabytes * MEGABYTE),

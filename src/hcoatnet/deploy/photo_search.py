@@ -57,7 +57,7 @@ def _of_place(place: str, lines: Iterable[bytes]) -> Iterator[Found]:
 
 
 def _of_path(path: Path) -> Iterator[Found]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a name is too long or a folder is closed
         yield path
         return
     empty = True
@@ -93,10 +93,10 @@ def _of_pattern(pattern: str) -> Iterator[Found]:
     empty = True
     for match in sorted(glob.iglob(pattern, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute pattern
         path = Path(match)
-        if path.is_dir() and "**" not in pattern:
+        if os.path.isdir(path) and "**" not in pattern:  # noqa: PTH112 - as above
             empty = False
             yield from _of_path(path)
-        elif _is_photo(match) and path.is_file():
+        elif _is_photo(match) and os.path.isfile(path):  # noqa: PTH113 - as above
             empty = False
             yield path
     if empty:

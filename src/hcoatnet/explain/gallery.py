@@ -142,7 +142,7 @@ def _explain_rows(
     row_of = {folder / predictions.table["path"].iloc[row]: row for row in rows}
     shown = {}
     for chunk in chunks(opened(row_of, subject.classifier.image_size, problems)):
-        pixels, names = [one.pixels for one in chunk], [one.path.name for one in chunk]
+        pixels, names = [one.pixels for one in chunk], [one.name for one in chunk]
         numbers = [row_of[one.path] for one in chunk]
         labels = [predictions.classes[predictions.labels[row]] for row in numbers]
         named = explain(subject, pixels, names, checks=False)
@@ -171,7 +171,7 @@ def _check_sample(
     explained: list[Explanation] = []
     groups: list[str] = []
     for chunk in chunks(opened(group_of, subject.classifier.image_size, unopened)):
-        explained += explain(subject, [one.pixels for one in chunk], [one.path.name for one in chunk])
+        explained += explain(subject, [one.pixels for one in chunk], [one.name for one in chunk])
         groups += [group_of[one.path] for one in chunk]
     problems += [one for one in unopened if one not in problems]
     return summarise(explained, groups) if explained else None

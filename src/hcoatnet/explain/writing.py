@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hcoatnet.data.images import PhotoError, open_photo, resize_photo
-from hcoatnet.deploy.photo_search import Found
+from hcoatnet.deploy.photo_search import Found, printable
 from hcoatnet.errors import ConfigError, DataProblems, Problem
 from hcoatnet.explain import figures, words
 from hcoatnet.explain.explanation import CHUNK, Explanation, explain
@@ -36,11 +36,13 @@ class Opened:
 
     Attributes:
         path: Its file.
+        name: Its file's name, as text that can be written.
         pixels: What the model gets, (S, S, 3).
         shown: The photo to draw on, of a moderate size.
     """
 
     path: Path
+    name: str
     pixels: NDArray[np.uint8]
     shown: Image.Image
 
@@ -96,15 +98,16 @@ def write_explanations(
         explanations = explain(
             subject,
             [one.pixels for one in chunk],
-            [one.path.name for one in chunk],
+            [one.name for one in chunk],
             labels=[label] * len(chunk) if label else None,
             checks=checks,
         )
         out.mkdir(parents=True, exist_ok=True)
         for photo, one in zip(chunk, explanations, strict=True):
-            stem = _unique_stem(photo.path, taken)
+            name = Path(photo.name)
+            stem = _unique_stem(name, taken)
             _write_one(one, photo.shown, out / f"{stem}.explanation")
-            sections.append({"name": f"{stem}{photo.path.suffix}", **_section(one, photo.shown, len(sections))})
+            sections.append({"name": f"{stem}{name.suffix}", **_section(one, photo.shown, len(sections))})
     if not sections:
         raise DataProblems("None of the photos can be opened; nothing was written.", problems)
     seconds = time.monotonic() - started
@@ -118,13 +121,14 @@ def opened(found: Iterable[Found], image_size: int, problems: list[Problem]) -> 
         if isinstance(one, Problem):
             problems.append(replace(one, path=Path(one.path).name))  # a page names no folders
             continue
+        name = printable(Path(one.name))
         try:
-            photo = open_photo(one, one.name)
+            photo = open_photo(one, name)
         except PhotoError as error:
             problems.append(error.problem)
             continue
         pixels = resize_photo(photo, image_size)
-        yield Opened(one, pixels, _to_draw(photo))
+        yield Opened(one, name, pixels, _to_draw(photo))
 
 
 def _to_draw(photo: Image.Image) -> Image.Image:
@@ -142,12 +146,12 @@ def chunks(photos: Iterator[Opened]) -> Iterator[list[Opened]]:
         yield chunk
 
 
-def _unique_stem(path: Path, taken: set[str]) -> str:
-    """The file's name without suffix, with a number where the name is taken by another photo."""
-    stem, number = path.stem, 1
+def _unique_stem(name: Path, taken: set[str]) -> str:
+    """A file's name without suffix, with a number where that is taken by another photo."""
+    stem, number = name.stem, 1
     while stem.casefold() in taken:
         number += 1
-        stem = f"{path.stem}-{number}"
+        stem = f"{name.stem}-{number}"
     taken.add(stem.casefold())
     return stem
 

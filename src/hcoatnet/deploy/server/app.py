@@ -63,6 +63,7 @@ def create_app(
         description=f"{schemas.NOTICE} Photos stay in memory for the time of a request. None is written or logged.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it would lead from https to http, with token and photos
         lifespan=lifespan,
         exception_handlers={
             Refusal: _answer_refusal,

@@ -21,8 +21,11 @@ OVERLAY_SIDE = 512
 MOST_SCANS = 50
 """A progressive JPEG has about ten passes over its pixels; thousands of empty ones take minutes to decode."""
 
-PLAIN_MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr"})
-"""Colour modes that Pillow holds in four bytes a pixel; the others need several times the memory on the way to RGB."""
+LONGEST_SIDE = 65_535
+"""Pixels across or down, as many as a JPEG can have. Pillow's table for resizing holds 32 bytes for each of a side."""
+
+PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr"})
+"""Colour modes that Pillow holds in up to four bytes a pixel; the others need several times that on the way to RGB."""
 
 _large_one = threading.Lock()
 """Held while a photo is decoded that has more than a quarter of the pixels let in: it can take a gigabyte."""
@@ -96,8 +99,12 @@ def _check_header(upload: Upload, limits: Limits) -> int:
         PhotoError: It is not, or there is none.
     """
     header = read_header(upload.content, upload.name)
-    most = limits.pixels if header.mode in PLAIN_MODES and not header.has_transparency_data else limits.pixels // 4
-    width, height = _largest_area(header)
+    plain = header.mode in PLAIN_MODES and "transparency" not in header.info
+    most = limits.pixels if plain else limits.pixels // 4
+    if max(header.size) > LONGEST_SIDE:
+        found, expected = "{:,} × {:,} pixels".format(*header.size), f"at most {LONGEST_SIDE:,} across and down"
+        raise PhotoError(Problem(upload.name, "too many pixels", found, expected, "Scale the photo down."))
+    width, height = _largest_area(header, upload.name)
     if width * height > most:
         found, expected = f"{width:,} × {height:,} pixels", f"at most {most:,} pixels in colour mode {header.mode}"
         raise PhotoError(Problem(upload.name, "too many pixels", found, expected, "Scale the photo down."))
@@ -107,10 +114,18 @@ def _check_header(upload: Upload, limits: Limits) -> int:
     return width * height
 
 
-def _largest_area(header: ImageFile.ImageFile) -> tuple[int, int]:
-    """Width and height of the photo, or of its tiles where those of a TIFF are larger than the photo."""
+def _largest_area(header: ImageFile.ImageFile, name: str) -> tuple[int, int]:
+    """Width and height of the photo, or of its tiles where those of a TIFF are larger than the photo.
+
+    Raises:
+        PhotoError: The size of the tiles is no number.
+    """
     tags = getattr(header, "tag_v2", {})
-    tile = int(tags.get(322, 0)), int(tags.get(323, 0))
+    try:
+        tile = int(tags.get(322, 0)), int(tags.get(323, 0))
+    except (TypeError, ValueError, OverflowError) as error:  # a tag may hold text, several numbers, or NaN
+        fix = "Save it again as an ordinary TIFF or JPEG."
+        raise PhotoError(Problem(name, "unreadable", "tiles of no size", "a whole photo", fix)) from error
     return max(header.size, tile, key=lambda one: one[0] * one[1])
 
 

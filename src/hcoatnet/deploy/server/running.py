@@ -205,6 +205,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
+    except UnicodeError as error:
+        raise ConfigError(f"{host!r} cannot be the name of a machine: {advice}") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"Port {port} of {host} is taken. Stop the program that uses it: {advice}") from error
