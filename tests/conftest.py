@@ -1,10 +1,13 @@
 """Shared by all tests: one thread each, tiny photos, and the real photos where the environment names them."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
+# In a shell's background job Ctrl-C is ignored, and would be by every process that a test starts and stops.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager

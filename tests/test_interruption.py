@@ -14,14 +14,7 @@ FLAGS = ["--model", "test_convnext", "--image-size", "32", "--epochs", "20", "--
 
 def start(manifest, out, *more):
     command = [sys.executable, "-m", "hcoatnet", "train", "--data", str(manifest), "--out", str(out), *FLAGS, *more]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
-    )
-
-
-def heed_interrupts():
-    """A shell's background jobs ignore Ctrl-C, and so would what these tests start in one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_epoch(out, epoch, process):

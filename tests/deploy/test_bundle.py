@@ -136,6 +136,21 @@ def test_a_calibration_that_lacks_something_is_refused(own, key):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(temperature=0),
+        lambda c: c.update(temperature=float("nan")),
+        lambda c: c.update(temperature="1"),
+        lambda c: [one.update(threshold="0.5") for one in c["abstain"]],
+        lambda c: [one.update(thresholds=dict.fromkeys(c["classes"], "0.5")) for one in c["conformal"]],
+    ],
+)
+def test_a_calibration_without_numbers_is_refused(own, change):
+    rewrite(own, layout.CALIBRATION, change)
+    assert "calibration.json cannot be used" in problems(own)
+
+
+@pytest.mark.parametrize(
     "change", [lambda c: c.pop("title"), lambda c: c.update(sections=[1]), lambda c: c["sections"][0].pop("entries")]
 )
 def test_a_card_that_is_none_is_refused(own, change):

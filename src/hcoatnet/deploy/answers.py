@@ -3,6 +3,7 @@
 Needs NumPy alone, so that a server needs nothing else.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -122,27 +123,30 @@ class Rules:
             error_rate: Error rate of the abstain threshold.
 
         Raises:
-            EvidenceError: The file was not fitted for such a setting.
+            EvidenceError: The file was not fitted for such a setting, or holds something else in place of a number.
         """
         classes = tuple(calibration["classes"])
         wanted = {"method": method, "class_conditional": class_conditional, "level": level}
         sets = _entry(calibration["conformal"], wanted)
         abstain = _entry(calibration["abstain"], {"error_rate": error_rate})
-        values = sets["thresholds"]
+        values, below = sets["thresholds"], abstain["threshold"]
+        temperature = _number(calibration["temperature"])
+        if temperature <= 0:
+            raise EvidenceError(f"The calibration's temperature must be above 0. Got {temperature} instead.")
         thresholds = None
         if values is not None:
             thresholds = Thresholds(
-                method, level, class_conditional, tuple(values[name] for name in classes),
+                method, level, class_conditional, tuple(_number(values[name]) for name in classes),
                 calibration["photos"], calibration["groups"],
             )  # fmt: skip
         return cls(
             classes=classes,
-            temperature=float(calibration["temperature"]),
+            temperature=temperature,
             thresholds=thresholds,
             no_sets_because=sets["refused"],
             level=level,
             error_rate=error_rate,
-            abstain_below=abstain["threshold"],
+            abstain_below=None if below is None else _number(below),
             no_threshold_because=abstain["reason"],
         )
 
@@ -208,6 +212,12 @@ class Rules:
         if chosen == ():
             return "Leave this photo to a person: no class is likely enough. It may show something else."
         return None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise EvidenceError(f"The calibration holds {value!r} in place of a number.")
+    return float(value)
 
 
 def _entry(entries: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
