@@ -6,8 +6,6 @@ import signal
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
-# In a shell's background job Ctrl-C is ignored, and would be by every process that a test starts and stops.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,9 @@ from rich.console import Console
 from hcoatnet.cli import app, run
 from hcoatnet.errors import HCoAtNetError
 from hcoatnet.study.cell import Outcome
+
+# In a shell's background job Ctrl-C is ignored, and would be by every process that a test starts and stops.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("blue", "green", "red")
 TINY = {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "workers": 0, "lr": 2e-3}

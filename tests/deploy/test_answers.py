@@ -109,6 +109,12 @@ def test_a_level_that_was_not_fitted_is_refused(calibration):
         Rules.read(calibration, error_rate=0.2)
 
 
+@pytest.mark.parametrize("lost", ["classes", "temperature", "conformal", "abstain", "photos"])
+def test_a_calibration_that_lacks_something_is_refused(calibration, lost):
+    with pytest.raises(EvidenceError, match=f"lacks something.*{lost}"):
+        Rules.read({name: value for name, value in calibration.items() if name != lost})
+
+
 def test_answers_need_numpy_alone():
     code = (
         "import sys\n"

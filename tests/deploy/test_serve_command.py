@@ -123,6 +123,7 @@ def test_with_a_token_and_control_c(run_bundle, tmp_path):
         (["--max-megabytes", "inf"], "--max-megabytes must be from 0 to 1000. Got inf instead."),
         (["--max-megapixels", "nan"], "--max-megapixels must be from 0 to 100. Got nan instead."),
         (["--level", "0.5"], "It was fitted for"),
+        (["--allowed-host", "https://derm.example.org"], "--allowed-host takes a name such as"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(hcoatnet, run_bundle, monkeypatch, flags, said):

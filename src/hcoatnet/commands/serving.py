@@ -1,6 +1,7 @@
 """A trained model in other hands: ``serve``."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from hcoatnet.terminal import say
 
 TOKEN_VARIABLE = "HCOATNET_TOKEN"  # noqa: S105 - the name of a variable
 MOST_THREADS = 1024
+HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
 
 Names = Annotated[list[str] | None, Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 
@@ -74,6 +76,9 @@ def serve(
     ):
         if not least <= value <= most:
             raise ConfigError(f"{flag} must be from {least} to {most:g}. Got {value} instead.")
+    for name in allowed_host or []:
+        if not HOST_NAME.fullmatch(name):
+            raise ConfigError(f"--allowed-host takes a name such as derm.example.org alone. Got {name!r} instead.")
     limits = Limits(
         photos=max_photos,
         bytes=round(max_megabytes * MEGABYTE),

@@ -125,10 +125,17 @@ class Rules:
         Raises:
             EvidenceError: The file was not fitted for such a setting, or holds something else in place of a number.
         """
-        classes = tuple(calibration["classes"])
         wanted = {"method": method, "class_conditional": class_conditional, "level": level}
+        try:
+            return cls._read(calibration, wanted, {"error_rate": error_rate})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise EvidenceError(f"The calibration lacks something, or holds another kind of thing: {error}.") from error
+
+    @classmethod
+    def _read(cls, calibration: Mapping[str, Any], wanted: Mapping[str, Any], rate: Mapping[str, float]) -> "Rules":
+        classes = tuple(calibration["classes"])
         sets = _entry(calibration["conformal"], wanted)
-        abstain = _entry(calibration["abstain"], {"error_rate": error_rate})
+        abstain = _entry(calibration["abstain"], rate)
         values, below = sets["thresholds"], abstain["threshold"]
         temperature = _number(calibration["temperature"])
         if temperature <= 0:
@@ -136,16 +143,18 @@ class Rules:
         thresholds = None
         if values is not None:
             thresholds = Thresholds(
-                method, level, class_conditional, tuple(_number(values[name]) for name in classes),
-                calibration["photos"], calibration["groups"],
-            )  # fmt: skip
+                values=tuple(_number(values[name]) for name in classes),
+                photos=calibration["photos"],
+                groups=calibration["groups"],
+                **wanted,
+            )
         return cls(
             classes=classes,
             temperature=temperature,
             thresholds=thresholds,
             no_sets_because=sets["refused"],
-            level=level,
-            error_rate=error_rate,
+            level=wanted["level"],
+            error_rate=rate["error_rate"],
             abstain_below=None if below is None else _number(below),
             no_threshold_because=abstain["reason"],
         )

@@ -202,7 +202,7 @@ def _wrong_calibration(calibration: Mapping[str, Any], facts: Mapping[str, Any])
         return
     try:
         Rules.read(calibration)
-    except (KeyError, TypeError, ValueError, AttributeError, EvidenceError) as error:
+    except EvidenceError as error:
         yield f"{CALIBRATION} cannot be used ({error})"
 
 

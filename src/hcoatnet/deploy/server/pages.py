@@ -12,8 +12,6 @@ MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "png": "image/png",
-    "webmanifest": "application/manifest+json",
 }
 ADDRESSES = {"index.html": "/", "docs.html": "/docs"}
 

@@ -29,8 +29,7 @@ async function start() {
     return;
   }
   showModel(model);
-  if (model.needs_token && !hasToken()) askForToken();
-  else work();
+  work();
 }
 
 function askForToken() {
