@@ -8,7 +8,6 @@ model that prunes, the map before the cuts is measured beside the one that is sh
 """
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,23 +15,12 @@ import numpy as np
 import torch
 
 from hcoatnet.evaluation.predictions import read_predictions
-from hcoatnet.explain.explanation import Explanation, explain
-from hcoatnet.explain.sampling import SampleChecks, summarise
-from hcoatnet.explain.subject import Subject, load_subject
-from hcoatnet.explain.writing import chunks, opened
+from hcoatnet.explain.sampling import check_photos
+from hcoatnet.explain.subject import load_subject
 from hcoatnet.files import write_json
 from hcoatnet.models.activation_maps import ActivationPlace, to_grid
 from hcoatnet.training.preparation import stored_data
 from hcoatnet.training.run_directory import RunDirectory
-
-
-def check(subject: Subject, paths: Sequence[Path], group_of: dict[Path, str]) -> SampleChecks:
-    explained: list[Explanation] = []
-    groups: list[str] = []
-    for chunk in chunks(opened(paths, subject.classifier.image_size, [])):
-        explained += explain(subject, [one.pixels for one in chunk], [one.path.name for one in chunk])
-        groups += [group_of[one.path] for one in chunk]
-    return summarise(explained, groups)
 
 
 class Before(torch.nn.Module):
@@ -62,7 +50,7 @@ def measure(run_folder: Path, photos: int) -> dict[str, dict[str, object]]:
     group_of = {folder / table["path"].iloc[row]: str(table["group"].iloc[row]) for row in sorted(rows)}
     subject = load_subject(run_folder)
     facts = {"run": run.name, "image_size": settings.image_size}
-    checks = check(subject, list(group_of), group_of)
+    checks = check_photos(subject, group_of, [])
     found = {settings.model: {**facts, "place": subject.place, **checks.to_dict()}}
     if hasattr(subject.models[0], "hse"):
         untrained = subject.untrained
@@ -71,7 +59,7 @@ def measure(run_folder: Path, photos: int) -> dict[str, dict[str, object]]:
             models=tuple(before_cuts(model) for model in subject.models),
             untrained=lambda draw: before_cuts(untrained(draw)),
         )
-        checks = check(other, list(group_of), group_of)
+        checks = check_photos(other, group_of, [])
         found[f"{settings.model}, before the cuts"] = {**facts, "place": other.place, **checks.to_dict()}
     return found
 

@@ -88,7 +88,7 @@ class Classifier:
 
 
 def load_classifier(
-    path: Path | str,
+    path: Path | str | Bundle,
     *,
     backend: Runner = "auto",
     method: Method = METHOD,
@@ -100,7 +100,7 @@ def load_classifier(
     """Load a bundle, or a finished run, ready to answer photos.
 
     Args:
-        path: A folder that ``hcoatnet bundle`` or ``hcoatnet train`` made.
+        path: A folder that ``hcoatnet bundle`` or ``hcoatnet train`` made, or a bundle that was opened already.
         backend: ``onnx`` or ``torch``; ``auto`` takes ONNX Runtime for a bundle where it is installed, else torch.
         method: Score of the prediction sets, ``lac`` or ``aps``.
         class_conditional: Whether each class has a threshold of its own.
@@ -116,18 +116,19 @@ def load_classifier(
         RunError: The run is not finished, or its files do not fit together.
         EvidenceError: The calibration was not fitted for such a setting.
     """
-    folder = Path(path)
+    if not isinstance(path, Bundle) and is_bundle(Path(path)):
+        path = Bundle.open(Path(path))
     setting: dict[str, Any] = {
         "method": method, "class_conditional": class_conditional, "level": level, "error_rate": error_rate,
     }  # fmt: skip
-    if is_bundle(folder):
-        bundle = Bundle.open(folder)
-        rules = Rules.read(bundle.calibration, **setting)
+    if isinstance(path, Bundle):
+        rules = Rules.read(path.calibration, **setting)
         chosen = backend
         if chosen == "auto":
             chosen = "onnx" if importlib.util.find_spec("onnxruntime") else "torch"
-        runner = _onnx(bundle, threads) if chosen == "onnx" else _torch(bundle, threads)
+        runner = _onnx(path, threads) if chosen == "onnx" else _torch(path, threads)
         return Classifier(runner, rules)
+    folder = Path(path)
     _check_is_run(folder, backend)
     run = RunDirectory(folder)
     run.results()

@@ -15,7 +15,7 @@ from hcoatnet.evaluation.predictions import Floats, Predictions, read_prediction
 from hcoatnet.explain import words
 from hcoatnet.explain.explanation import Explanation, explain
 from hcoatnet.explain.pictures import Tile, scales, tiles
-from hcoatnet.explain.sampling import SampleChecks, summarise
+from hcoatnet.explain.sampling import SampleChecks, check_photos
 from hcoatnet.explain.subject import Subject, load_subject
 from hcoatnet.explain.writing import Written, chunks, opened
 from hcoatnet.files import write_json, write_text
@@ -168,13 +168,9 @@ def _check_sample(
     rows = np.sort(np.random.default_rng(SAMPLE_SEED).choice(len(predictions), size=number, replace=False))
     group_of = {folder / predictions.table["path"].iloc[row]: str(predictions.groups[row]) for row in rows}
     unopened: list[Problem] = []
-    explained: list[Explanation] = []
-    groups: list[str] = []
-    for chunk in chunks(opened(group_of, subject.classifier.image_size, unopened)):
-        explained += explain(subject, [one.pixels for one in chunk], [one.name for one in chunk])
-        groups += [group_of[one.path] for one in chunk]
+    sampled = check_photos(subject, group_of, unopened)
     problems += [one for one in unopened if one not in problems]
-    return summarise(explained, groups) if explained else None
+    return sampled
 
 
 def checks_table(sampled: SampleChecks) -> Table:

@@ -1,15 +1,19 @@
 """What the checks of maps say of a model, from a sample of its photos rather than from one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hcoatnet.errors import Problem
 from hcoatnet.evaluation.intervals import Estimate, Resampled, estimate
-from hcoatnet.explain.explanation import Explanation
+from hcoatnet.explain.explanation import Explanation, explain
 from hcoatnet.explain.faithfulness import GAMES, Curves, Floats, Game
 from hcoatnet.explain.randomisation import Randomisation
+from hcoatnet.explain.subject import Subject
+from hcoatnet.explain.writing import chunks, opened
 
 BOOTSTRAP_DRAWS = 2000
 SEED = 0
@@ -74,6 +78,25 @@ class SampleChecks:
                 "hardly_depends": found.hardly_depends,
             },
         }
+
+
+def check_photos(subject: Subject, group_of: Mapping[Path, str], problems: list[Problem]) -> SampleChecks | None:
+    """Explain photos with all checks, and sum up what these say.
+
+    Args:
+        subject: The model.
+        group_of: The photos, and the group of each.
+        problems: Gets those that cannot be opened.
+
+    Returns:
+        None where no photo can be opened.
+    """
+    explained: list[Explanation] = []
+    groups: list[str] = []
+    for chunk in chunks(opened(group_of, subject.classifier.image_size, problems)):
+        explained += explain(subject, [one.pixels for one in chunk], [one.name for one in chunk])
+        groups += [group_of[one.path] for one in chunk]
+    return summarise(explained, groups) if explained else None
 
 
 def summarise(explanations: Sequence[Explanation], groups: Sequence[str]) -> SampleChecks:

@@ -78,11 +78,12 @@ def load_subject(path: Path) -> Subject:
         BundleError: It is neither, or the bundle is damaged.
         ModelError: No place for a class-activation map is known for the model.
     """
-    classifier = load_classifier(path, backend="torch")
     if is_bundle(path):
         bundle = Bundle.open(path)
+        classifier = load_classifier(bundle, backend="torch")
         name, architecture, options = bundle.name, bundle.architecture, bundle.options
     else:
+        classifier = load_classifier(path, backend="torch")
         run = RunDirectory(path)
         settings = run.settings()
         name, architecture = run.name, settings.model

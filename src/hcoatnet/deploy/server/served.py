@@ -46,7 +46,7 @@ class Served:
             EvidenceError: The calibration was not fitted for such a setting.
         """
         bundle = Bundle.open(folder)
-        classifier = load_classifier(folder, backend="onnx", **settings)
+        classifier = load_classifier(bundle, backend="onnx", **settings)
         facts = {
             "name": bundle.name,
             "architecture": bundle.architecture,
