@@ -28,7 +28,7 @@ test-all: setup ## the fast and the slow tests
 	$(VENV)/bin/pytest -n 2 --dist loadscope
 
 lint: setup ## style and types
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 

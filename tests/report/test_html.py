@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from report_pages import Page, check_structure, draw_nothing
 
 from hcoatnet.errors import PredictionsError, RunError
 from hcoatnet.evaluation.metrics import summarise
@@ -19,6 +18,7 @@ from hcoatnet.evaluation.predictions import Predictions, build_predictions, read
 from hcoatnet.report.comparison_tables import NAMES
 from hcoatnet.report.html import write_evaluation_report, write_run_report
 from hcoatnet.report.subset import METRICS
+from report_pages import Page, check_structure, draw_nothing
 
 CLASSES = ("ichthyosis & co", "<script>alert(1)</script>", "plain skin")
 SETTINGS = {

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from report_pages import draw_nothing
 from simulated_study import simulate_arm, simulate_photos, three_arms, write_run, write_study
+
+from report_pages import draw_nothing
 
 
 def test_a_study(hcoatnet, tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_pages import Page, check_structure, draw_nothing
 from simulated_study import CLASSES, draw_photos, simulate_arm, simulate_photos, three_arms, write_run, write_study
 
 from hcoatnet.errors import EvidenceError, RunError
@@ -18,6 +17,7 @@ from hcoatnet.evaluation.floors import majority
 from hcoatnet.evaluation.predictions import build_predictions
 from hcoatnet.report.tables import plain, score, written
 from hcoatnet.report.writing import write_report
+from report_pages import Page, check_structure, draw_nothing
 
 
 @pytest.fixture(scope="module")
