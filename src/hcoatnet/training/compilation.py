@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hcoatnet.config import TrainConfig
 from hcoatnet.training.journal import Journal
+from hcoatnet.training.matrix_products import matrix_products
 from hcoatnet.training.team import Team
 from hcoatnet.training.trial import trial_step
 
@@ -39,9 +40,10 @@ class Switch(nn.Module):
 
     def forward(self, photos: Tensor) -> Any:
         """Logits (B, C) of photos (B, 3, S, S)."""
-        if self.compiled is not None and len(photos) == self.batch_size:
-            return self.compiled(photos)
-        return self.model(photos)
+        whole = len(photos) == self.batch_size
+        forward = self.compiled if self.compiled is not None and whole else self.model
+        with matrix_products(photos.device.type):
+            return forward(photos)
 
 
 def compiled_switch(

@@ -23,7 +23,6 @@ from hcoatnet.evaluation.metrics import score
 from hcoatnet.seeding import Purpose, cpu_draws, derive, seed_everything
 from hcoatnet.training.checkpoint import load_state, save_state, save_weights
 from hcoatnet.training.compilation import Switch, compiled_switch
-from hcoatnet.training.depthwise import use_matrix_products
 from hcoatnet.training.history import append_history, start_history
 from hcoatnet.training.inference import memory_layout, predict_logits
 from hcoatnet.training.journal import Journal
@@ -99,8 +98,6 @@ class Learner:
         self.accelerator = accelerator
         self.team = Team(accelerator)
         self.model = model.to(accelerator.device)
-        if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
-            use_matrix_products(self.model)
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.average = build_average(self.model, config)

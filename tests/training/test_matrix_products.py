@@ -1,0 +1,123 @@
+"""Depthwise convolution and attention by matrix products, against autograd of torch's own in float64."""
+
+from contextlib import nullcontext
+from copy import deepcopy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from hcoatnet.models import registry
+from hcoatnet.training import matrix_products as products
+from hcoatnet.training.compilation import Switch
+from hcoatnet.training.matrix_products import Attention, MatrixProducts, weight_gradient
+
+sides = st.integers(1, 9)
+kernels = st.sampled_from([1, 3, 5, 7])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(2, 5), sides, sides, kernels, kernels, st.integers(0, 2**16))
+def test_the_weights_gradient_is_autograds_in_float64(batch, channels, height, width, down, across, seed):
+    draws = torch.Generator().manual_seed(seed)
+    photos = torch.randn(batch, channels, height, width, dtype=torch.float64, generator=draws)
+    weight = torch.randn(channels, 1, down, across, dtype=torch.float64, generator=draws, requires_grad=True)
+    out = functional.conv2d(photos, weight, padding=(down // 2, across // 2), groups=channels)
+    grad = torch.randn(out.shape, dtype=torch.float64, generator=draws)
+    out.backward(grad)
+    torch.testing.assert_close(weight_gradient(photos, grad, down, across), weight.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("mask_shape", [None, (1, 3, 5, 5), (2, 1, 5, 5)])
+def test_attention_and_its_gradients_are_right_in_float64(mask_shape):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    mask = None if mask_shape is None else torch.randn(mask_shape, dtype=torch.float64, requires_grad=True)
+    inputs = [one for one in (query, key, value, mask) if one is not None]
+    assert torch.autograd.gradcheck(lambda *_: Attention.apply(query, key, value, mask, 0.3), inputs)
+    expected = functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
+    torch.testing.assert_close(Attention.apply(query, key, value, mask, 0.3), expected)
+
+
+def gradients(model, photos, targets, entered):
+    """Loss and gradients of a step under bf16 autocast, by torch or by matrix products; or in float64."""
+    model = deepcopy(model)
+    if entered is None:
+        model, photos = model.double(), photos.double()
+        loss = functional.cross_entropy(model(photos), targets)
+    else:
+        with torch.autocast("cpu", torch.bfloat16), MatrixProducts() if entered else nullcontext():
+            loss = functional.cross_entropy(model(photos).float(), targets)
+    loss.backward()
+    return torch.cat([one.grad.double().flatten() for one in model.parameters() if one.grad is not None])
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_vit", "swin_atto", "gft_tiny", "test_efficientnet"])
+def test_a_steps_gradient_is_as_near_to_float64_as_by_torch(name):
+    torch.manual_seed(0)
+    size = 64 if name in ("swin_atto", "gft_tiny") else 32
+    model = registry.create(name, 3, size, drop_rate=0.0).train()
+    photos, targets = torch.randn(6, 3, size, size), torch.tensor([0, 1, 2, 0, 1, 2])
+    exact = gradients(model, photos, targets, entered=None)
+    error = {entered: (gradients(model, photos, targets, entered) - exact).norm() for entered in (False, True)}
+    assert 0 < error[True] <= 1.5 * error[False]
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [("test_convnext", {"conv"}), ("test_vit", {"attention"}), ("h_coatnet_atto", {"conv", "attention"})],
+)
+def test_the_switch_uses_them_for_gradients_in_bf16_only(monkeypatch, name, operations):
+    used = set()
+    for operation, kind in (("conv", products._DepthwiseConvolution), ("attention", Attention)):
+
+        def spied(*arguments, operation=operation, apply=kind.apply):
+            used.add(operation)
+            return apply(*arguments)
+
+        monkeypatch.setattr(kind, "apply", spied)
+    switch = Switch(registry.create(name, 3, 32), batch_size=2)
+    photos = torch.randn(2, 3, 32, 32)
+    switch(photos)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        switch(photos)
+    with torch.autocast("cpu", torch.float16):
+        switch(photos)
+    assert used == set()
+    with torch.autocast("cpu", torch.bfloat16):
+        switch(photos)
+    assert used == operations
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        nn.Conv2d(4, 8, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4, stride=2),
+        nn.Conv2d(4, 4, 3, padding=2, groups=4, dilation=2),
+        nn.Conv2d(4, 4, 3, padding=0, groups=4),
+        nn.Conv2d(4, 4, 3, padding="same", groups=4),
+        nn.Conv2d(4, 4, 2, padding=1, groups=4),
+        nn.Conv2d(4, 4, 1, groups=4),
+        nn.Conv2d(1, 1, 3, padding=1),
+    ],
+)
+def test_other_convolutions_are_torchs(monkeypatch, convolution):
+    monkeypatch.setattr(products._DepthwiseConvolution, "apply", None)
+    with torch.autocast("cpu", torch.bfloat16), MatrixProducts():
+        convolution(torch.randn(2, convolution.in_channels, 6, 6))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dropout_p": 0.5}, {"is_causal": True}, {"attn_mask": torch.ones(5, 5, dtype=torch.bool)}, {"enable_gqa": True}],
+)
+def test_other_attention_is_torchs(monkeypatch, options):
+    monkeypatch.setattr(Attention, "apply", None)
+    tokens = torch.randn(2, 3, 5, 4)
+    with MatrixProducts():
+        functional.scaled_dot_product_attention(tokens, tokens, tokens, **options)
