@@ -1,6 +1,6 @@
 # `make demo` and `make test` set up what they need; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format lock clean
+.PHONY: help setup demo test test-all lint format lock compat audit clean
 VENV := .venv
 PYTHON ?= python3
 
@@ -41,6 +41,12 @@ lock: ## compile requirements.txt and requirements-serve.txt from pyproject.toml
 	  --output-file requirements.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --constraint requirements.txt --group server --output-file requirements-serve.txt
+
+compat: setup ## install the built package into other Pythons, with the oldest and the newest dependencies (needs uv; long)
+	$(VENV)/bin/python benchmarks/compatibility.py
+
+audit: ## look for known vulnerabilities in what requirements.txt pins (needs uv and a network)
+	uvx pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt
 
 clean: ## remove what the targets made, but not your runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build demo

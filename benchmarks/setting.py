@@ -18,6 +18,8 @@ class Scale:
         batch_size: Photos a step.
         rounds: Epochs of each contestant; the first is reported apart.
         compiled: Whether the first model is also trained with compiling asked for.
+        steps: Models whose optimiser step is timed.
+        step_rounds: Turns of each way to compute it.
         inference: Models whose answers are timed.
         inference_rounds: Turns of each way to answer.
         inference_seconds: Least seconds of a turn.
@@ -39,6 +41,11 @@ class Scale:
     batch_size: int = 24
     rounds: int = 4
     compiled: bool = True
+    steps: tuple[Subject, ...] = (
+        ("h_coatnet_atto", 128), ("h_coatnet_atto", 96), ("convnext_atto", 128), ("swin_atto", 128),
+        ("vit_tiny_patch16_224", 96), ("cnn", 96), ("efficientnet_b0", 128),
+    )  # fmt: skip
+    step_rounds: int = 5
     inference: tuple[Subject, ...] = (("h_coatnet_atto", 128), ("h_coatnet_tiny", 224))
     inference_rounds: int = 5
     inference_seconds: float = 0.4
@@ -61,6 +68,8 @@ QUICK = replace(
     train_photos=240,
     val_photos=96,
     rounds=3,
+    steps=(("h_coatnet_atto", 128), ("vit_tiny_patch16_224", 96)),
+    step_rounds=3,
     inference=(("h_coatnet_atto", 128),),
     inference_rounds=4,
     inference_seconds=0.3,

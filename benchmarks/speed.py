@@ -22,6 +22,7 @@ from machine import cuda_present, machine_facts
 from setting import CUDA, FULL, QUICK, Setting
 
 PARTS = {
+    "step": "step_time",
     "training": "training_speed",
     "inference": "inference_speed",
     "start": "start_up",

@@ -33,6 +33,8 @@ TINY_SCALE = replace(
     batch_size=4,
     rounds=2,
     compiled=False,
+    steps=(("test_convnext", 32),),
+    step_rounds=2,
     inference=(("test_convnext", 32),),
     inference_rounds=2,
     inference_seconds=0.01,
@@ -142,7 +144,7 @@ def test_our_training_and_the_plain_script_train_the_same(setting, tmp_path):
 @pytest.mark.slow  # each part begins up to some twenty processes that import torch
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_measures_something(part, setting, tmp_path):
-    assert len(PARTS) == 6
+    assert len(PARTS) == 7
     found = run_parts(setting, [part], tmp_path / "speed.json")["parts"][part]
     assert found["raw"]
     assert [note for note in found["notes"] if "not measured" in note] == []

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hcoatnet.config import (
     read_settings,
     resolve_config,
     settings_fields,
+    stored_settings,
     write_settings,
 )
 from hcoatnet.errors import ConfigError
@@ -84,6 +87,11 @@ def test_the_paper_protocol_is_the_published_recipe():
         ("model_options", {"a": [1]}, ["plain values"]),
         ("model", 3, ["text", "3"]),
         ("protocol", "fair", ["paper, strict, quick", "'fair'"]),
+        ("layer_decay", 1.5, ["--layer-decay", "[0.01, 1]"]),
+        ("layer_decay", 0.5, ["--layer-decay", "--init scratch", "--init pretrained"]),
+        ("frozen_epochs", 2, ["--frozen-epochs", "--init scratch", "--init pretrained"]),
+        ("start_size", 50, ["--start-size", "multiple of 32 below the image size of 224", "50"]),
+        ("start_size", 224, ["--start-size", "below the image size of 224"]),
     ],
 )
 def test_a_wrong_setting_is_one_clear_error(key, value, words):
@@ -107,6 +115,13 @@ def test_a_wrong_file_is_one_clear_error(tmp_path, text, words):
     with pytest.raises(ConfigError) as caught:
         resolve_config({}, file)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_some_epoch_is_left_for_all_to_learn_in():
+    settings = {"init": "pretrained", "epochs": 3}
+    assert resolve_config({**settings, "frozen_epochs": 2}).frozen_epochs == 2
+    with pytest.raises(ConfigError, match=r"--frozen-epochs.* fewer than the 3 epochs.* 3 instead"):
+        resolve_config({**settings, "frozen_epochs": 3})
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -176,6 +191,39 @@ def test_the_digest_follows_the_recipe_and_nothing_else():
     other = {"lr": 0.5, "model": "cnn", "init": "pretrained", "epochs": 2, "image_size": 64, "model_options": {"a": 1}}
     digests = {resolve_config({name: value}).sha256 for name, value in other.items()}
     assert len(digests | {base.sha256}) == len(other) + 1
+
+
+FIRST_RECIPE = {
+    "protocol": "quick", "model": "cnn", "model_options": {}, "init": "scratch", "probe": False, "val_share": 0.15,
+    "test_share": 0.15, "split_seed": 42, "image_size": 96, "epochs": 24, "batch_size": 16, "accumulation": 1,
+    "optimizer": "adamw", "lr": 0.001, "momentum": 0.9, "weight_decay": 0.05, "schedule": "cosine",
+    "warmup_epochs": 2.0, "min_lr": 0.0, "clip_grad": 1.0, "ema": 0.0, "monitor": "macro_f1", "class_weights": "sqrt",
+    "sampler": "shuffle", "label_smoothing": 0.05, "dropout": 0.1, "drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0,
+    "crop_scale": 0.8, "horizontal_flip": 0.5, "vertical_flip": 0.5, "rotation": 0.0, "trivial_augment": False,
+    "random_erasing": 0.0, "precision": "auto", "channels_last": True, "compile": False, "deterministic": False,
+}  # fmt: skip
+"""What the first studies had their digests of."""
+
+
+def test_digests_of_the_first_studies_stay_and_later_settings_change_them_only_when_on():
+    digest = hashlib.sha256(json.dumps(FIRST_RECIPE, sort_keys=True).encode()).hexdigest()
+    for compiled in ("auto", "true", "false"):
+        assert resolve_config({**FIRST_RECIPE, "compile": compiled}).sha256 == digest
+    pretrained = {**FIRST_RECIPE, "init": "pretrained"}
+    on = [{}, {"layer_decay": 0.5}, {"frozen_epochs": 1}, {"start_size": 64}]
+    assert len({resolve_config({**pretrained, **one}).sha256 for one in on}) == 4
+
+
+def test_what_a_stored_run_lacks_is_at_its_default_and_no_difference(tmp_path, monkeypatch):
+    old = tmp_path / "config.yaml"
+    old.write_text(yaml.safe_dump({**FIRST_RECIPE, "init": "pretrained"}))
+    protocol = tmp_path / "quick.yaml"
+    protocol.write_text(protocol_file("quick").read_text().replace("layer_decay: 1.0", "layer_decay: 0.5"))
+    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    assert resolve_config({"protocol": "quick", "init": "pretrained"}).layer_decay == 0.5
+    stored = resolve_config(stored_settings(old))
+    assert (stored.layer_decay, stored.frozen_epochs, stored.start_size, stored.compile) == (1.0, 0, 0, "false")
+    assert replace(stored, compile="auto").differences(stored) == []
 
 
 def test_differences_name_what_identifies_a_run_and_nothing_else():

@@ -22,6 +22,7 @@ def loaded_after(code):
         "from hcoatnet.cli import app, run; run(app, ['train', '--help'])",
         "from hcoatnet.cli import app, run; run(app, ['study', 'run', '--help'])",
         "from hcoatnet.cli import app, run; run(app, ['--version'])",
+        "from hcoatnet.cli import app, run; run(app, ['doctor', '--help'])",
     ],
 )
 def test_nothing_heavy_is_imported(code):
@@ -64,6 +65,7 @@ def test_every_command_has_help():
         ["predict"],
         ["explain"],
         ["export"],
+        ["doctor"],
     ]
     for command in commands:
         done = subprocess.run([sys.executable, "-m", "hcoatnet", *command, "--help"], capture_output=True, text=True)

@@ -16,6 +16,7 @@ from hcoatnet.commands import (
     audit,
     bundling,
     data,
+    doctor,
     evidence,
     explaining,
     exporting,
@@ -26,7 +27,7 @@ from hcoatnet.commands import (
 )
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.interruption import Terminated
-from hcoatnet.terminal import print_error, report_error
+from hcoatnet.terminal import accept_every_sign, print_error, report_error
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -46,6 +47,7 @@ app.command(data.app)
 evidence.register(app)
 for last_mile in (bundling, prediction, explaining, exporting, serving):
     last_mile.register(app)
+doctor.register(app)
 
 
 def main() -> None:
@@ -65,6 +67,7 @@ def run_and_exit(chosen: App) -> None:
 
 def run(chosen: App, tokens: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
+    accept_every_sign()
     try:
         chosen(list(tokens))
     except HCoAtNetError as error:

@@ -17,12 +17,16 @@ from hcoatnet.errors import ConfigError
 
 Scalar = str | int | float | bool
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Views = Literal["one", "flips", "dihedral"]
 
 SYNTHETIC = Path("synthetic")
 """Value of ``data`` that asks for the drawn set instead of photos."""
 
 PROTOCOLS = ("paper", "strict", "quick")
 DEFAULT_PROTOCOL = "strict"
+
+STEP = 32
+"""Pixels by which the side of training photos grows, where it does."""
 
 DATA, MODEL, OPTIMISATION = "Data", "Model", "Optimisation"
 REGULARISATION, AUGMENTATION, EXECUTION = "Regularisation", "Augmentation", "Execution"
@@ -37,11 +41,13 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     recipe: bool = True,
+    later: bool = False,
     example: str = "",
 ) -> Any:
     """A dataclass field with its help text, the panel it stands in and its range, both ends allowed.
 
     ``recipe=False`` marks what says where or on what a run happens; it is no part of the configuration's identity.
+    ``later=True`` marks what came after runs had been made; at its default it does not change their digest.
     """
     metadata = {
         "help": help,
@@ -49,6 +55,7 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "recipe": recipe,
+        "later": later,
         "example": example,
     }
     if isinstance(default, dict):
@@ -67,6 +74,12 @@ class TrainConfig:
     )
     init: str = setting("scratch", "scratch, pretrained, or pretrained:FILE (.safetensors or .pth).", MODEL)
 
+    initialisation: Literal["published", "fan_in"] = setting(
+        "published",
+        "How random weights start: as the model's authors have it, or scaled to each layer's inputs.",
+        MODEL,
+        later=True,
+    )
     probe: bool = setting(
         False, "Linear probe: the network stays as it began, a logistic regression is fitted on its features.", MODEL
     )
@@ -85,6 +98,10 @@ class TrainConfig:
     )
     split_seed: int = setting(42, "Seed of the split where one is made.", DATA, minimum=0)
     image_size: int = setting(224, "Side of the square model input, in pixels.", DATA, minimum=16, maximum=1024)
+    start_size: int = setting(
+        0, "Side with which training starts, to grow to --image-size by 32 pixels at a time; 0 for no growth.",
+        DATA, minimum=0, maximum=1024, later=True,
+    )  # fmt: skip
 
     epochs: int = setting(30, "Passes over the training photos.", OPTIMISATION, minimum=1)
     batch_size: int = setting(24, "Photos a step (a micro-batch, with accumulation).", OPTIMISATION, minimum=1)
@@ -95,6 +112,13 @@ class TrainConfig:
     weight_decay: float = setting(0.01, "Decoupled weight decay; not on biases and norms.", OPTIMISATION, minimum=0)
     schedule: Literal["cosine", "poly", "step", "constant"] = setting(
         "cosine", "Course of the learning rate after the warm-up.", OPTIMISATION
+    )
+    layer_decay: float = setting(
+        1.0, "Factor on the learning rate from each layer with pretrained weights to the one before it; 1 for none.",
+        OPTIMISATION, minimum=0.01, maximum=1, later=True,
+    )  # fmt: skip
+    frozen_epochs: int = setting(
+        0, "First epochs in which only what starts random learns.", OPTIMISATION, minimum=0, later=True
     )
     warmup_epochs: float = setting(0, "Epochs of linear warm-up.", OPTIMISATION, minimum=0)
     min_lr: float = setting(0.0, "Learning rate at the schedule's end.", OPTIMISATION, minimum=0)
@@ -140,9 +164,18 @@ class TrainConfig:
     )
     channels_last: bool = setting(True, "Channels-last memory layout.", EXECUTION)
     compile: Literal["auto", "true", "false"] = setting(
-        "auto", "torch.compile the model; auto does on a CPU where the epochs are worth the wait.", EXECUTION
+        "auto",
+        "torch.compile the model; auto does on a CPU where the epochs are worth the wait.",
+        EXECUTION,
+        recipe=False,
     )
     deterministic: bool = setting(False, "Only algorithms that give the same bits twice.", EXECUTION)
+    views: Views = setting(
+        "one",
+        "How a trained model sees a photo: as it is, or as the mean over 4 flips, or all 8 flips and quarter turns.",
+        EXECUTION,
+        later=True,
+    )
     device: Device = setting("auto", "Where to train.", EXECUTION, recipe=False)
     workers: int = setting(-1, "Loader processes; -1 decides by device.", EXECUTION, minimum=-1, recipe=False)
     cache: bool = setting(True, "Decode each photo once, into a cache.", EXECUTION, recipe=False)
@@ -179,14 +212,21 @@ class TrainConfig:
         for replicate in ("seed", "repeat", "fold"):
             del chosen[replicate]
         file = self.init_file
-        chosen["compile"] = {"true": True, "false": False}.get(self.compile, self.compile)
         chosen["init"] = self.init_kind if file is None else f"{self.init_kind}:{file.name}"
         return chosen
 
     @property
     def sha256(self) -> str:
-        """Digest of :meth:`recipe`: equal for runs that differ in seed, fold, place or device only."""
-        return hashlib.sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+        """Digest of :meth:`recipe`: equal for runs that differ in seed, fold, place or device only.
+
+        It is of the form that it had for the first runs: with ``compile``, then off, and without later settings that
+        are off.
+        """
+        recipe = {**self.recipe(), "compile": False}
+        for one in fields(self):
+            if one.metadata["later"] and recipe[one.name] == one.default:
+                del recipe[one.name]
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     def differences(self, stored: "TrainConfig") -> list[str]:
         """What identifies a run and differs from ``stored``, one phrase a setting."""
@@ -205,12 +245,20 @@ def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> Tr
     given = {**from_file, **check_settings(overrides, "flag")}
     protocol = read_settings(protocol_file(given.get("protocol", DEFAULT_PROTOCOL)))
     config = TrainConfig(**{**protocol, **given})
-    if config.val_share + config.test_share > 0.8:
-        raise ConfigError(
-            f"val_share + test_share leave {1 - config.val_share - config.test_share:.0%} of the photos for training. "
-            "Give shares that sum to at most 0.8."
-        )
+    _check_together(config)
     return config
+
+
+def stored_settings(file: Path) -> dict[str, Any]:
+    """Settings of the ``config.yaml`` of a run, which holds all that there were when it was written.
+
+    What came later is at its default, whatever the run's protocol says of it now.
+
+    Raises:
+        ConfigError: As :func:`read_settings`.
+    """
+    later = {one.name: one.default for one in fields(TrainConfig) if one.metadata["later"]}
+    return {**later, **read_settings(file)}
 
 
 def protocol_file(name: str) -> Path:
@@ -363,7 +411,10 @@ def _options(name: str, value: Any) -> dict[str, Scalar]:
         pairs = [str(one).partition("=") for one in value]
         if not all(key and equals for key, equals, _ in pairs):
             raise _wrong(name, "key=value", value)
-        value = {key: yaml.safe_load(text) for key, _, text in pairs}
+        try:
+            value = {key: yaml.safe_load(text) for key, _, text in pairs}
+        except yaml.YAMLError:
+            raise _wrong(name, "key=value pairs with plain values", value) from None
     if isinstance(value, dict) and all(isinstance(one, Scalar) for one in value.values()):
         return {str(key): one for key, one in value.items()}
     raise _wrong(name, "key=value pairs with plain values", value)
@@ -380,6 +431,28 @@ def _in_range(one: Field[Any], value: Any) -> Any:
 
 def _wrong(name: str, expected: str, value: Any) -> ConfigError:
     return ConfigError(f"The setting '{name}' ({as_flag(name)}) must be {expected}. Got {value!r} instead.")
+
+
+def _check_together(config: TrainConfig) -> None:
+    """Refuse settings that contradict each other."""
+    if config.val_share + config.test_share > 0.8:
+        raise ConfigError(
+            f"val_share + test_share leave {1 - config.val_share - config.test_share:.0%} of the photos for training. "
+            "Give shares that sum to at most 0.8."
+        )
+    spares = {"frozen_epochs": config.frozen_epochs > 0, "layer_decay": config.layer_decay < 1}
+    if config.init_kind == "scratch" and any(spares.values()):
+        name = next(name for name, on in spares.items() if on)
+        raise ConfigError(
+            f"The setting '{name}' ({as_flag(name)}) spares pretrained weights, and --init scratch has none. "
+            f"Add --init pretrained, or leave {as_flag(name)} out."
+        )
+    if config.frozen_epochs >= config.epochs:
+        raise _wrong("frozen_epochs", f"fewer than the {config.epochs} epochs", config.frozen_epochs)
+    if config.start_size and (config.start_size % STEP or config.start_size >= config.image_size):
+        raise _wrong(
+            "start_size", f"0, or a multiple of {STEP} below the image size of {config.image_size}", config.start_size
+        )
 
 
 def _rebased(value: Any, folder: Path) -> Any:

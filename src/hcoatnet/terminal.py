@@ -1,7 +1,9 @@
 """What the command line shows: lines, tables and errors."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
 
 out = Console()
 err = Console(stderr=True)
+
+
+def accept_every_sign() -> None:
+    """Show signs such as ² as ? on a terminal or in a file whose encoding has no place for them, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def say(*lines: str) -> None:

@@ -20,6 +20,15 @@ def config(**settings):
     return resolve_config({"image_size": 32, **settings})
 
 
+def test_a_smaller_batch_is_finished_as_its_own_size_would_be():
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (2, 3, 32, 32), dtype=np.uint8))
+    marks = torch.tensor([[1, 0, 2, 3, 10, 32], [0, 1, 0, 0, 0, 0]], dtype=torch.int16)
+    large = Finish(config(image_size=64, vertical_flip=0.5, random_erasing=0.5), CPU)
+    own = Finish(config(image_size=32, vertical_flip=0.5, random_erasing=0.5), CPU)
+    assert torch.equal(large(pixels, marks), own(pixels, marks))
+
+
 @pytest.fixture
 def photo():
     rng = np.random.default_rng(0)
@@ -110,7 +119,7 @@ def test_trivial_augment_draws_every_operation_and_both_signs(monkeypatch):
 
 def test_a_changed_photo_is_what_its_draws_say(photo):
     plain = config(rotation=0, trivial_augment=False, horizontal_flip=1, vertical_flip=0, random_erasing=1)
-    pixels, marks = Augmentation(plain)(photo, np.random.default_rng(3))
+    pixels, marks = Augmentation(plain)(photo, np.random.default_rng(3), 32)
     assert (pixels.shape, pixels.dtype, marks.dtype) == ((32, 32, 3), np.uint8, np.int16)
     box = draw_crop(52, 40, plain.crop_scale, np.random.default_rng(3))
     expected = Image.fromarray(photo).resize((32, 32), Image.Resampling.BILINEAR, box=box)
@@ -143,7 +152,7 @@ def test_settings_reach_the_augmentation(photo):
     for name, value in {"crop_scale": 0.1, "rotation": 90.0, "vertical_flip": 1.0, "random_erasing": 1.0}.items():
         changed = dataclasses.replace(base, **{name: value})
         one, other = (
-            [np.concatenate([part.ravel() for part in Augmentation(chosen)(photo, np.random.default_rng(seed))])
+            [np.concatenate([part.ravel() for part in Augmentation(chosen)(photo, np.random.default_rng(seed), 32)])
              for seed in range(6)] for chosen in (base, changed)
         )  # fmt: skip
         assert not np.array_equal(one, other), name

@@ -112,7 +112,7 @@ def test_what_is_no_bundle_says_so(tmp_path, pruning_run):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("members", 0), ("members", "5"), ("members", True), ("image_size", None), ("classes", ["one"]), ("classes", ["a", "a"]),
-     ("classes", "blue"), ("options", []), ("name", 3), ("channels_last", None)],
+     ("classes", "blue"), ("options", []), ("name", 3), ("channels_last", None), ("views", "two")],
 )  # fmt: skip
 def test_facts_that_cannot_be_used_are_named(own, key, value):
     rewrite(own, layout.CONFIG, lambda content: content[layout.FACTS].update({key: value}))

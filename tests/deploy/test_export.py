@@ -63,6 +63,7 @@ def test_the_metadata(exported):
         "classes": list(CLASSES),
         "image_size": SIZE,
         "members": 1,
+        "views": 1,
         "stages": 2,
         "tokens": [2, 2],
         "mean": [0.485, 0.456, 0.406],

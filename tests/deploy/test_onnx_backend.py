@@ -142,6 +142,7 @@ def replaced(**entries):
         (replaced(image_size="64"), "usable image_size"),
         (replaced(image_size=True), "usable image_size"),
         (replaced(members=0), "usable members"),
+        (replaced(views=0), "usable views"),
         (replaced(stages=-1), "usable stages"),
         (replaced(tokens=None), "usable tokens"),
         (replaced(tokens=[0, 4]), "usable tokens"),

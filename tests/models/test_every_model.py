@@ -287,8 +287,6 @@ def test_optimiser_groups(case):
     assert decayed
     assert not any("pos_embed" in name or "cls_token" in name for name in decayed)
     assert all(dict(model.named_parameters())[name].ndim > 1 for name in decayed)
-    if case.startswith("cnn"):
-        return
     groups = timm.optim.create_optimizer_v2(model, "adamw", lr=1e-3, layer_decay=0.5).param_groups
     scale = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
     assert scale.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -343,6 +343,7 @@ class TestEvaluation:
             "model": "h_coatnet_atto",
             "init": "scratch",
             "data": "clinic_b",
+            "views": "one",
             "overlap": overlap,
             "summary": summarise(predictions),
             "notes": ["2 photos skipped"],

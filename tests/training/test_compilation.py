@@ -33,7 +33,7 @@ class Small(nn.Module):
 def compiled(monkeypatch, compiler, settings):
     monkeypatch.setattr(torch, "compile", compiler)
     accelerator = build_accelerator(settings)
-    switch, said = Switch(Small(), settings.batch_size), StringIO()
+    switch, said = Switch(Small(), settings.batch_size, settings.image_size), StringIO()
     journal = Journal(Console(file=said, width=1000))
     compiled_switch(switch, accelerator.prepare(switch), settings, accelerator, 100, journal)
     return switch, said.getvalue()
@@ -43,9 +43,9 @@ def test_auto_compiles_where_the_epochs_are_worth_it():
     accelerator = build_accelerator(config())
     atto = {"model": "convnext_atto", "image_size": 128}  # 0.18 G multiply-adds a photo
     assert not pays(config(**atto, epochs=10), accelerator, 700)
-    assert pays(config(**atto, epochs=200), accelerator, 700)
-    assert not pays(config(**atto, epochs=200, deterministic=True), accelerator, 700)
-    assert not pays(config(**atto, epochs=200), build_accelerator(config(precision="fp32")), 700)
+    assert pays(config(**atto, epochs=1000), accelerator, 700)
+    assert not pays(config(**atto, epochs=1000, deterministic=True), accelerator, 700)
+    assert not pays(config(**atto, epochs=1000), build_accelerator(config(precision="fp32")), 700)
     accelerator = build_accelerator(config())
     few = int(WORTH_COMPILING / 0.18e9)
     assert not pays(config(**atto, epochs=1), accelerator, int(0.9 * few))
@@ -76,6 +76,29 @@ def test_only_whole_batches_run_compiled(monkeypatch):
     switch(torch.zeros(3, 3, 32, 32))
     assert calls == [4, 4]
     assert switch.model.sizes == [4, 4, 3]
+
+
+def test_smaller_photos_and_frozen_parts_run_as_they_are(monkeypatch):
+    calls = []
+    switch, _ = compiled(
+        monkeypatch, lambda forward, dynamic: lambda photos: calls.append(1) or forward(photos), config(compile="true")
+    )
+    calls.clear()
+    switch(torch.zeros(4, 3, 16, 16))
+    switch.all_learns = False
+    switch(torch.zeros(4, 3, 32, 32))
+    assert calls == []
+    switch.all_learns = True
+    switch(torch.zeros(4, 3, 32, 32))
+    assert calls == [1]
+
+
+def test_only_epochs_that_would_run_compiled_count():
+    accelerator = build_accelerator(config())
+    atto = {"model": "convnext_atto", "image_size": 128, "epochs": 1000, "init": "pretrained"}
+    assert pays(config(**atto), accelerator, 700)
+    assert not pays(config(**atto, frozen_epochs=400), accelerator, 700)
+    assert not pays(config(**atto, start_size=64), accelerator, 700)
 
 
 def broken_forward(forward, dynamic):

@@ -79,7 +79,7 @@ def test_the_switch_uses_them_for_gradients_in_bf16_only(monkeypatch, name, oper
             return apply(*arguments)
 
         monkeypatch.setattr(kind, "apply", spied)
-    switch = Switch(registry.create(name, 3, 32), batch_size=2)
+    switch = Switch(registry.create(name, 3, 32), batch_size=2, side=32)
     photos = torch.randn(2, 3, 32, 32)
     switch(photos)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():

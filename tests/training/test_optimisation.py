@@ -53,6 +53,65 @@ def test_optimisers_decay_matrices_only(name, kind):
     assert decays == {1: 0.0, 2: 0.3}
 
 
+def scales(optimizer, model):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(one)]: group["lr_scale"] for group in optimizer.param_groups for one in group["params"]}
+
+
+FAMILIES = {
+    "cnn": {}, "test_efficientnet": {}, "test_vit": {}, "swin_atto": {}, "test_coatnet": {}, "gft_tiny": {},
+    "test_convnext": {}, "h_coatnet": {"backbone": "test_convnext"}, "h_coatnet_window": {"backbone": "test_convnext"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layer_decay_is_timm_s_for_what_is_pretrained_and_leaves_the_rest_alone(name):
+    from timm.optim import create_optimizer_v2
+
+    from hcoatnet.models import registry
+
+    model = registry.create(name, 3, 64, **FAMILIES[name])
+    config = resolve_config({"init": "pretrained", "layer_decay": 0.5, "lr": 1.0, "weight_decay": 0.1})
+    fresh = registry.random_parameters(model, None)
+    mine = build_optimizer(model, config, fresh)
+    found = scales(mine, model)
+    assert found.keys() == {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {found[key] for key in fresh & found.keys()} == {1.0}
+    base, prefix = (
+        (registry.create("test_convnext", 3, 64), "backbone.") if "backbone" in FAMILIES[name] else (model, "")
+    )
+    theirs = scales(create_optimizer_v2(base, "adamw", lr=1.0, layer_decay=0.5), base)
+    shared = [key for key in theirs if prefix + key in found]
+    assert len(shared) > 7
+    if not hasattr(base, "own_parts"):
+        assert all(found[prefix + key] == theirs[key] for key in shared)
+    assert min(found.values()) == found[f"{model.default_cfg['first_conv']}.weight"] < 0.5
+    decayed = {group["weight_decay"] for group in mine.param_groups for one in group["params"] if one.ndim > 1}
+    assert decayed <= {0.0, 0.1}
+
+
+def test_the_schedule_scales_every_layer():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model.group_matcher = lambda coarse: lambda name: int(name[0])
+    config = resolve_config(
+        {"init": "pretrained", "layer_decay": 0.5, "lr": 1.0, "epochs": 4, "min_lr": 0.1, "warmup_epochs": 0}
+    )
+    optimizer = build_optimizer(model, config)
+    schedule = build_schedule(optimizer, config, 10)
+    for update in range(40):
+        schedule.step_update(update)
+        rates = {group["lr_scale"]: group["lr"] for group in optimizer.param_groups}
+        assert rates[0.5] == pytest.approx(rates[1.0] / 2)
+    assert rates[1.0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_without_layer_decay_the_optimiser_is_the_one_before():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    groups = build_optimizer(model, resolve_config({"weight_decay": 0.3}), {"0.weight"}).param_groups
+    assert [len(group["params"]) for group in groups] == [3, 1]
+    assert not any("lr_scale" in group for group in groups)
+
+
 def test_the_average_follows_the_weights():
     model = nn.Linear(1, 1, bias=False)
     assert build_average(model, resolve_config({"ema": 0.0})) is None

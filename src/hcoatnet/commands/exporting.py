@@ -5,6 +5,7 @@ from typing import Literal
 
 from cyclopts import App
 
+from hcoatnet.config import Views
 from hcoatnet.terminal import say
 
 
@@ -14,6 +15,7 @@ def export(
     out: Path,
     format: Literal["onnx"] = "onnx",
     int8: bool = False,
+    views: Views | None = None,
     data: Path | None = None,
 ) -> None:
     """Write a finished run's model as one ONNX file, if it answers there as it does here; else write nothing.
@@ -26,11 +28,12 @@ def export(
         out: File to write, ending in .onnx.
         format: Kind of file.
         int8: Smaller numbers: a file of about a third of the size, for some models also faster.
+        views: Other views of a photo than the run was trained with.
         data: Where the run's photos are now, if they have moved: their folder.
     """
     from hcoatnet.deploy.run_export import export_run
 
-    done = export_run(run, out, int8=int8, data=data)
+    done = export_run(run, out, int8=int8, views=views, data=data)
     parity = done.parity
     sizes = ", ".join(map(str, parity.batch_sizes))
     say(

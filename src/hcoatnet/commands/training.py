@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_origin
 
 from cyclopts import App, Group, Parameter
 
-from hcoatnet.config import GROUPS, Device, TrainConfig, resolve_config, settings_fields
+from hcoatnet.config import GROUPS, Device, TrainConfig, Views, resolve_config, settings_fields, stored_settings
 from hcoatnet.errors import ConfigError
 from hcoatnet.terminal import out, print_summary, say, table
 
@@ -74,7 +74,7 @@ def settings_from(flags: dict[str, Any], config: Path | None) -> TrainConfig:
         raise ConfigError(f"--resume {resume} takes its settings from that run: leave --config out.")
     stored = RunDirectory(Path(resume))
     stored.settings()
-    return resolve_config(flags, stored.config_file)
+    return resolve_config({**stored_settings(stored.config_file), **flags})
 
 
 def train(*, config: ConfigFile = None, **flags: Any) -> None:
@@ -121,6 +121,7 @@ def evaluate(
     data: Path | None = None,
     subset: Literal["val", "test"] = "test",
     name: str | None = None,
+    views: Views | None = None,
     device: Device = "auto",
 ) -> None:
     """Evaluate a finished run again from its directory, on its own photos or on new labelled ones.
@@ -130,11 +131,12 @@ def evaluate(
         data: New photos: a folder or a manifest. Without it, the run's own photos.
         subset: Which of the run's own photos; `test` is recorded in the test ledger.
         name: Name of the folder under RUN/evaluations.
+        views: Other views of the photos than the run was trained with, for this evaluation.
         device: Where to compute.
     """
     from hcoatnet.training.scoring import evaluate_run
 
-    done = evaluate_run(run, data=data, subset=subset, name=name, device=device, console=out)
+    done = evaluate_run(run, data=data, subset=subset, name=name, views=views, device=device, console=out)
     print_summary({done.metrics["data"]: done.metrics["summary"]})
     say(f"Report: {done.folder / 'report.html'}")
 

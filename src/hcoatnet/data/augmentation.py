@@ -82,17 +82,18 @@ class Augmentation:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
 
-    def __call__(self, pixels: Pixels, draws: np.random.Generator) -> tuple[Pixels, Marks]:
+    def __call__(self, pixels: Pixels, draws: np.random.Generator, side: int) -> tuple[Pixels, Marks]:
         """Change one photo.
 
         Args:
             pixels: (H, W, 3).
             draws: The photo's own generator.
+            side: The side S of what comes out, in pixels.
 
         Returns:
             Pixels (S, S, 3), and the marks (6,).
         """
-        config, side = self.config, self.config.image_size
+        config = self.config
         height, width = pixels.shape[:2]
         box = draw_crop(width, height, config.crop_scale, draws)
         photo = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box=box)
@@ -125,7 +126,7 @@ class Finish:
         """Flip, normalise and erase: what is erased holds the ImageNet mean.
 
         Args:
-            photos: (B, 3, S, S) uint8.
+            photos: (B, 3, S, S) uint8, S at most the image size.
             marks: (B, 6), see `Marks`.
 
         Returns:
@@ -136,8 +137,9 @@ class Finish:
         finished = photos.float().div_(self.white).sub_(self.mean).div_(self.std)
         if self.erases:
             top, left, bottom, right = (marks[:, column, None] for column in range(2, 6))
-            rows = (self.places >= top) & (self.places < bottom)
-            columns = (self.places >= left) & (self.places < right)
+            places = self.places[: photos.shape[-1]]
+            rows = (places >= top) & (places < bottom)
+            columns = (places >= left) & (places < right)
             finished.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
         return finished
 

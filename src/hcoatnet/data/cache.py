@@ -9,6 +9,7 @@ record and the pixels each carry a checksum; what does not fit counts as not the
 
 import os
 import random
+import re
 import shutil
 import time
 import zlib
@@ -20,6 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hcoatnet.files import write_text
 
 Pixels = NDArray[np.uint8]
 
@@ -35,6 +38,7 @@ CHUNK = 64
 RECORD = np.dtype(
     [("sha256", "u1", (32,)), ("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4"), ("check", "<u4")]
 )
+_SET_NAME = re.compile(r"-v\d+-pillow-[^-]+-jpeg-")
 _CHECKED = RECORD.itemsize - 4
 
 PLACE = np.dtype([("offset", "<i8"), ("size", "<i4"), ("height", "<i4"), ("width", "<i4"), ("crc", "<u4")])
@@ -254,7 +258,7 @@ class PhotoCache:
 
     def _make_room(self, wanted: int) -> bool:
         """Whether ``wanted`` bytes fit, after removing sets that are not in use, the least recently used first."""
-        taken = {one: _bytes_in(one) for one in self.folder.iterdir() if one.is_dir()}
+        taken = {one: _bytes_in(one) for one in self.folder.iterdir() if _is_set(one)}
         spare = sorted(taken.keys() - self.in_use, key=_last_used)
         room = min(self.limit - sum(taken.values()), shutil.disk_usage(self.folder).free - SPARE)
         if room + sum(taken[one] for one in spare) >= wanted:
@@ -278,19 +282,25 @@ class PhotoCache:
             ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n# Decoded photos of hcoatnet.\n"),
             (".gitignore", "*\n"),
         ):
-            with suppress(FileExistsError), (self.folder / name).open("x", encoding="utf-8") as stream:
-                stream.write(content)
+            if not (self.folder / name).exists():
+                write_text(self.folder / name, content)
 
 
 def cache_folder(data: Path) -> Path:
     """Where photos of a folder or a manifest are cached: beside them, or in the user's cache folder where that fails.
 
-    Beside them, copies of patients' photos stay under the same protection as the photos.
+    Beside them, copies of patients' photos stay under the same protection as the photos. A link that photos from
+    elsewhere bring along is not followed.
     """
     place = data if data.is_dir() else data.parent
     beside = place / CACHE_NAME
-    if os.access(beside if beside.is_dir() else place, os.W_OK):
+    if not beside.is_symlink() and os.access(beside if beside.is_dir() else place, os.W_OK):
         return beside
+    return user_cache_folder()
+
+
+def user_cache_folder() -> Path:
+    """The folder for this package in the user's cache folder, whether it is there or not."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hcoatnet"
 
 
@@ -300,6 +310,11 @@ def _decoder() -> str:
 
     jpeg = features.version("libjpeg_turbo") or features.version("jpg")
     return f"v{FORMAT}-pillow-{__version__}-jpeg-{jpeg}"
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether this is a set of a cache, which may be removed to make room, and not somebody's own folder."""
+    return _SET_NAME.search(folder.name) is not None and folder.is_dir() and not folder.is_symlink()
 
 
 def _lock_of(folder: Path) -> str:

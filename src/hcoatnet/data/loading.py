@@ -17,6 +17,7 @@ from hcoatnet.config import TrainConfig
 from hcoatnet.data.augmentation import Augmentation
 from hcoatnet.data.images import normalise
 from hcoatnet.data.pixels import HeldPhotos
+from hcoatnet.data.progressive import training_sides
 from hcoatnet.errors import HCoAtNetError
 from hcoatnet.seeding import Purpose, derive, generator
 
@@ -63,8 +64,8 @@ class EvaluationPhotos(Dataset[Any]):
 class TrainingPhotos(Dataset[Any]):
     """Photos with their random changes: (pixels (S, S, 3) uint8, marks (6,), class index).
 
-    What is drawn for a photo depends on the run's seed, the epoch and the photo's index alone. Photos that do not count
-    have the class −1.
+    What is drawn for a photo depends on the run's seed, the epoch and the photo's index alone, and the side S on the
+    epoch. Photos that do not count have the class −1.
     """
 
     def __init__(self, photos: HeldPhotos, labels: Sequence[int], config: TrainConfig) -> None:
@@ -72,6 +73,7 @@ class TrainingPhotos(Dataset[Any]):
         self.labels = np.array(labels, dtype=np.int64)
         self.seed = config.seed
         self.augmentation = Augmentation(config)
+        self.sides = training_sides(config)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -84,7 +86,8 @@ class TrainingPhotos(Dataset[Any]):
         except HCoAtNetError as error:
             return error
         draws = np.random.default_rng(derive(self.seed, Purpose.AUGMENTATION, epoch, photo))
-        return *self.augmentation(pixels, draws), self.labels[photo] if photo == index else np.int64(-1)
+        pixels, marks = self.augmentation(pixels, draws, self.sides[epoch])
+        return pixels, marks, self.labels[photo] if photo == index else np.int64(-1)
 
 
 class EpochOrder(Sampler[Place]):

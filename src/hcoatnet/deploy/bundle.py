@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from hcoatnet.config import Views
 from hcoatnet.deploy.answers import Rules
 from hcoatnet.errors import BundleError, EvidenceError
 from hcoatnet.files import sha256_of_bytes, sha256_of_file
@@ -107,6 +108,12 @@ class Bundle:
         return int(self.facts["members"])
 
     @property
+    def views(self) -> Views:
+        """How the members see a photo."""
+        views: Views = self.facts.get("views", "one")
+        return views
+
+    @property
     def parameters(self) -> int:
         """Parameters of one member."""
         return int(self.facts["parameters"])
@@ -189,6 +196,8 @@ def _wrong_facts(facts: Mapping[str, Any]) -> Iterator[str]:
         value = facts.get(key)
         if not isinstance(value, kind) or (isinstance(value, int) and kind is int and (value is True or value < 1)):
             yield f"{CONFIG} lacks a usable {key!r}"
+    if facts.get("views", "one") not in get_args(Views):
+        yield f"{CONFIG} lacks usable 'views'"
     classes = facts.get("classes")
     if isinstance(classes, list) and (
         len(classes) < 2 or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes)

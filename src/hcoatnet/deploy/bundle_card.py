@@ -12,7 +12,7 @@ from hcoatnet.deploy.bundle import CALIBRATION, CONFIG
 from hcoatnet.deploy.bundle_source import BundleSource
 from hcoatnet.errors import BundleError
 from hcoatnet.report.card import LAYOUT, Card, Entry, card_of
-from hcoatnet.report.words import percent
+from hcoatnet.report.words import VIEWS, percent
 
 NOT_STATED = "not stated"
 LICENCE_ENTRY = "Licence of the weights"
@@ -87,9 +87,12 @@ def _about(source: BundleSource) -> tuple[Entry, ...]:
             f"{members} models, one for each fold of a cross-validation (seed {source.config.seed}); their calibrated "
             "probabilities are averaged"
         )
+    reads = f"the whole photo, resized to {size} × {size} pixels (bicubic)"
+    if source.config.views != "one":
+        reads += f"; the logits are the mean over {VIEWS[source.config.views]}"
     entries = [
         Entry("What answers", answers, CONFIG, missing=False),
-        Entry("What it reads", f"the whole photo, resized to {size} × {size} pixels (bicubic)", CONFIG, missing=False),
+        Entry("What it reads", reads, CONFIG, missing=False),
         Entry("Temperature", _temperature(content), CALIBRATION, missing=False),
         Entry("Prediction sets", _sets(content, members), CALIBRATION, missing=False),
         Entry("Abstaining", _abstaining(content), CALIBRATION, missing=False),

@@ -47,6 +47,8 @@ import hcoatnet.models
 model = timm.create_model("local-dir:BUNDLE", pretrained=True).eval()
 ```
 """
+USE_OF_ONE_VIEW = """Its logits are of the photo as it is; the classifier above averages those of several views.
+"""
 USE_OF_SEVERAL = """timm cannot load it: `model.safetensors` holds several networks, the tensors of the first under
 `0.`, of the second under `1.`, and so on.
 """
@@ -79,6 +81,7 @@ def readme(source: BundleSource, licence: str, card: Card) -> str:
             "",
             USE,
             USE_OF_ONE if single else USE_OF_SEVERAL,
+            *([USE_OF_ONE_VIEW] if single and source.config.views != "one" else []),
             card.to_markdown(),
             "`config.json` and `calibration.json` lie beside this page. The other files in brackets are those of the "
             "training; they are not here.",

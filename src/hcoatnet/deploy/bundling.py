@@ -28,6 +28,7 @@ from hcoatnet.deploy.torch_backend import member_prefix
 from hcoatnet.errors import BundleError
 from hcoatnet.files import replace_folder, sha256_of_file, write_bytes, write_json, write_text
 from hcoatnet.models import registry
+from hcoatnet.models.views import of_one_view, with_views
 from hcoatnet.training.run_directory import RunDirectory
 from hcoatnet.training.scoring import trained_model
 
@@ -96,7 +97,8 @@ def make_bundle(
         facts = ExportFacts(
             source.name, registry.resolve(source.config.model), source.classes, source.config.image_size
         )
-        parity = export_checked(models, batches(_some_photos(source, data)), new / layout.ONNX, facts)
+        answering = [with_views(model, source.config.views) for model in models]
+        parity = export_checked(answering, batches(_some_photos(source, data)), new / layout.ONNX, facts)
         _write_weights(models, new / layout.WEIGHTS)
         _write_config(source, models, stated, new / layout.CONFIG)
         write_json(new / layout.CALIBRATION, source.calibration)
@@ -123,7 +125,7 @@ def _check_place(place: Path, out: Path) -> None:
 
 
 def _trained(run: RunDirectory, source: BundleSource) -> nn.Module:
-    return trained_model(run, source.config, len(source.classes), torch.device("cpu"))
+    return of_one_view(trained_model(run, source.config, len(source.classes), torch.device("cpu")))
 
 
 def _some_photos(source: BundleSource, data: Path | None) -> NDArray[np.float32]:
@@ -182,6 +184,7 @@ def _facts(source: BundleSource, licence: str) -> dict[str, Any]:
         "classes": list(source.classes),
         "image_size": config.image_size,
         "members": len(source.runs),
+        "views": config.views,
         "parameters": source.results[0]["parameters"],
         "init": config.init_kind,
         "licence": licence,

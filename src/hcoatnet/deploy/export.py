@@ -18,12 +18,14 @@ from torch import nn
 
 from hcoatnet import __version__
 from hcoatnet.data.images import MEAN, STD
-from hcoatnet.deploy.members import Members, logits_and_traces
+from hcoatnet.deploy.members import Members
 from hcoatnet.deploy.onnx_backend import FORMAT, LOGITS, METADATA_KEY, PHOTOS, OnnxBackend, stage_outputs
 from hcoatnet.deploy.parity import Parity, check_parity
 from hcoatnet.deploy.torch_backend import TorchBackend
 from hcoatnet.errors import BundleError
 from hcoatnet.files import replace_file
+from hcoatnet.models.token_pruning import logits_and_traces
+from hcoatnet.models.views import count_views
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -97,7 +99,7 @@ def export_model(models: Sequence[nn.Module], path: Path, facts: ExportFacts) ->
     proto = _quietly(lambda: _export(members, example, outputs), facts)
     _strip_origins(proto)
     tokens = _grid(traces[0].positions.shape[1]) if traces else None
-    write_metadata(proto, _metadata(facts, len(models), len(traces), tokens))
+    write_metadata(proto, _metadata(facts, models, len(traces), tokens))
     path.write_bytes(proto.SerializeToString())
 
 
@@ -107,7 +109,7 @@ def write_metadata(proto: "ModelProto", metadata: dict[str, Any]) -> None:
     proto.metadata_props.add(key=METADATA_KEY, value=json.dumps(metadata, ensure_ascii=False))
 
 
-def _metadata(facts: ExportFacts, members: int, stages: int, tokens: list[int] | None) -> dict[str, Any]:
+def _metadata(facts: ExportFacts, models: Sequence[nn.Module], stages: int, tokens: list[int] | None) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "hcoatnet": __version__,
@@ -115,7 +117,8 @@ def _metadata(facts: ExportFacts, members: int, stages: int, tokens: list[int] |
         "architecture": facts.architecture,
         "classes": list(facts.classes),
         "image_size": facts.image_size,
-        "members": members,
+        "members": len(models),
+        "views": count_views(models[0]),
         "stages": stages,
         "tokens": tokens,
         "mean": [round(float(value), 6) for value in MEAN],

@@ -1,10 +1,11 @@
 """One model or several side by side: their logits, and what each kept of a photo."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
+
+from hcoatnet.models.token_pruning import logits_and_traces
 
 
 class Members(nn.Module):
@@ -28,12 +29,3 @@ class Members(nn.Module):
         if len(answers) == 1:
             return answers[0]
         return tuple(torch.stack(same, dim=1) for same in zip(*answers, strict=True))
-
-
-def logits_and_traces(model: nn.Module, photos: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
-    """A model's logits (B, C), and its ``StageTrace`` of each cut; no trace where it cuts nothing."""
-    forward_with_trace: Any = getattr(model, "forward_with_trace", None)
-    if forward_with_trace is None:
-        return model(photos), ()
-    answer: tuple[torch.Tensor, tuple[Any, ...]] = forward_with_trace(photos)
-    return answer

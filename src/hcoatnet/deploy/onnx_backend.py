@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 METADATA_KEY = "hcoatnet"
 """Where the file keeps its facts, as JSON; see ``docs/reference/files.md``."""
+MOST_VIEWS = 16
+"""Views of photos that pass together where a model takes several: as many as photos in a batch of others."""
 PHOTOS = "photos"
 LOGITS = "logits"
 ADVICE = "Export the model again with `hcoatnet export`."
@@ -34,6 +36,7 @@ class OnnxBackend:
         classes: Class names in the order of the logits.
         image_size: Side S of its photos, in pixels.
         members: How many models it holds.
+        views: In how many views they see each photo.
         prunes: Whether it prunes tokens.
     """
 
@@ -45,6 +48,7 @@ class OnnxBackend:
         self.classes: tuple[str, ...] = tuple(metadata["classes"])
         self.image_size: int = metadata["image_size"]
         self.members: int = metadata["members"]
+        self.views: int = metadata.get("views", 1)
         self.prunes: bool = metadata["stages"] > 0
 
     @classmethod
@@ -78,8 +82,13 @@ class OnnxBackend:
                 f"{photos.shape} in {photos.dtype}. Prepare each with hcoatnet.data.images.preprocess(photo, {side})."
             )
         names = [LOGITS, *stage_outputs(self.metadata["stages"])]
-        values = self._session.run(names, {PHOTOS: np.ascontiguousarray(photos)})
-        by_member = [np.asarray(value).reshape(len(photos), self.members, -1) for value in values]
+        most = len(photos) if self.views == 1 else max(1, MOST_VIEWS // self.views)
+        parts = [
+            self._session.run(names, {PHOTOS: np.ascontiguousarray(photos[start : start + most])})
+            for start in range(0, len(photos), most)
+        ]
+        values = [np.concatenate(same) for same in zip(*parts, strict=True)]
+        by_member = [value.reshape(len(photos), self.members, -1) for value in values]
         traces = self._traces(by_member[1:]) if self.prunes else None
         return Output(by_member[0], traces)
 
@@ -153,6 +162,8 @@ def _wrong_facts(metadata: Mapping[str, Any]) -> Iterator[str]:
     for key, least in (("image_size", 1), ("members", 1), ("stages", 0)):
         if not _is_count(metadata.get(key), least):
             yield key
+    if not _is_count(metadata.get("views", 1), 1):
+        yield "views"
     tokens = metadata.get("tokens")
     grid = isinstance(tokens, list) and len(tokens) == 2 and all(_is_count(side, 1) for side in tokens)
     if not grid and not (tokens is None and metadata.get("stages") == 0):

@@ -231,7 +231,7 @@ def _inner_layers(graph: "GraphProto") -> list["NodeProto"]:
     """Layers with weights of their own, without the one that reads the photos and the classifier."""
     constants = {one.name for one in graph.initializer}
     layers = [node for node in graph.node if node.op_type in LAYERS and node.input[1] in constants]
-    return [layer for layer in layers[:-1] if PHOTOS not in layer.input]
+    return layers[1:-1]
 
 
 def _is_depthwise(layer: "NodeProto") -> bool:

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hcoatnet.config import Views
 from hcoatnet.data.images import normalise, open_photo, resize_photo
 from hcoatnet.deploy.export import ExportFacts, export_checked
 from hcoatnet.deploy.parity import MOST_PHOTOS, Parity, batches
@@ -34,13 +35,16 @@ class Exported:
     agreement: Agreement | None
 
 
-def export_run(path: Path, out: Path, *, int8: bool = False, data: Path | None = None) -> Exported:
+def export_run(
+    path: Path, out: Path, *, int8: bool = False, views: Views | None = None, data: Path | None = None
+) -> Exported:
     """Write the best weights of a finished run as an ONNX file, or leave ``out`` as it was.
 
     Args:
         path: The run directory.
         out: The file, ``*.onnx``; an earlier one is replaced.
         int8: Quantise it; else the numbers are torch's own float32.
+        views: How it is to see a photo; None as the run says.
         data: Where the run's photos are now, if they have moved: their folder, or the manifest in it.
 
     Raises:
@@ -49,7 +53,8 @@ def export_run(path: Path, out: Path, *, int8: bool = False, data: Path | None =
     """
     _check_target(out)
     run = RunDirectory(path)
-    config = run.settings()
+    stored = run.settings()
+    config = replace(stored, views=views or stored.views)
     size, classes = config.image_size, tuple(run.results()["classes"])
     validation = run_photos(run, "val", data)
     model = trained_model(run, config, len(classes), torch.device("cpu"))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,13 +12,11 @@ from torch import nn
 from hcoatnet.deploy.answers import TokenStage, TokenTrace
 from hcoatnet.deploy.backend import Output
 from hcoatnet.deploy.bundle import Bundle
-from hcoatnet.deploy.members import logits_and_traces
 from hcoatnet.errors import BundleError, ModelError
+from hcoatnet.models.token_pruning import StageTrace, logits_and_traces
+from hcoatnet.models.views import with_views
 from hcoatnet.training.inference import memory_layout
 from hcoatnet.training.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from hcoatnet.models.token_pruning import StageTrace
 
 PLAIN = (str, int, float, bool, type(None))
 """Kinds that an option of a model may have; timm's own arguments for other sources of weights have others."""
@@ -84,7 +81,7 @@ class TorchBackend:
         return Output(np.stack(logits, axis=1), tuple(zip(*traces, strict=True)) if self.prunes else None)
 
 
-def token_traces(cuts: Sequence["StageTrace"]) -> tuple[TokenTrace, ...]:
+def token_traces(cuts: Sequence[StageTrace]) -> tuple[TokenTrace, ...]:
     """What every cut kept, photo by photo; nothing where there was no cut.
 
     Args:
@@ -130,4 +127,4 @@ def _member(bundle: Bundle, number: int) -> nn.Module:
             "version of hcoatnet that wrote it, or bundle the run or study again."
         ) from error
     layout = torch.channels_last if bundle.facts["channels_last"] else torch.contiguous_format
-    return model.to(memory_format=layout).eval()
+    return with_views(model.to(memory_format=layout).eval(), bundle.views)

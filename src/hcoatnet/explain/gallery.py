@@ -213,6 +213,7 @@ def _context(
         "facts": [
             f"{right:,} of {counted(len(predictions), 'photo')} named rightly",
             f"maps of {subject.place}",
+            *subject.on_views,
         ],
         "synthetic": False,
         "parts": {name: _items(predictions, rows, shown) for name, rows in parts.items()},

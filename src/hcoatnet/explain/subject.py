@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from hcoatnet.errors import ConfigError
 from hcoatnet.explain.class_activation import class_activation
 from hcoatnet.explain.faithfulness import Probability
 from hcoatnet.models.activation_maps import activation_place
+from hcoatnet.models.views import count_views, of_one_view
 from hcoatnet.seeding import cpu_draws
 from hcoatnet.training.inference import memory_layout
 from hcoatnet.training.run_directory import RunDirectory
@@ -29,7 +31,7 @@ class Subject:
     Attributes:
         name: What the run or the bundle is called.
         classifier: Its answers, as ``predict`` gives them.
-        models: Its members.
+        models: Its members, which see each photo as it is.
         untrained: The architecture with weights drawn anew; the argument numbers the draw.
     """
 
@@ -42,6 +44,12 @@ class Subject:
     def place(self) -> str:
         """Where its maps are taken, in words."""
         return activation_place(self.models[0]).words
+
+    @property
+    def on_views(self) -> tuple[str, ...]:
+        """What is to be said where the classifier averages views of a photo and its maps show one."""
+        count = count_views(cast(TorchBackend, self.classifier.backend).models[0])
+        return (f"the answer averages {count} views; all else is of the photo as it is",) if count > 1 else ()
 
     def class_index(self, label: str) -> int:
         """Number of a class.
@@ -56,12 +64,16 @@ class Subject:
         return self.classifier.classes.index(label)
 
     def probability_of(self, index: int) -> Probability:
-        """What the model answers for one class, calibrated and averaged over the members."""
+        """What the members answer for one class of photos as they are, calibrated and averaged."""
 
         def ask(photos: NDArray[np.float32]) -> NDArray[np.float64]:
-            return self.classifier.rules.probabilities(self.classifier.backend.run(photos).logits)[:, index]
+            return self.classifier.rules.probabilities(self._as_it_is.run(photos).logits)[:, index]
 
         return ask
+
+    @cached_property
+    def _as_it_is(self) -> TorchBackend:
+        return TorchBackend(self.models, self.classifier.image_size)
 
 
 def maps_of(model: nn.Module, photos: NDArray[np.float32], classes: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -96,6 +108,7 @@ def load_subject(path: Path) -> Subject:
         with cpu_draws(draw):
             return registry.create(architecture, classes, size, proven=True, **options).eval()
 
-    subject = Subject(name, classifier, cast(TorchBackend, classifier.backend).models, untrained)
+    members = cast(TorchBackend, classifier.backend).models
+    subject = Subject(name, classifier, tuple(map(of_one_view, members)), untrained)
     activation_place(subject.models[0])
     return subject

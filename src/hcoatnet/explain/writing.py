@@ -195,6 +195,7 @@ def _context(subject: Subject, sections: Sequence[Mapping[str, Any]], problems: 
             counted(len(sections), "photo"),
             *([f"mean of {members} models"] if members > 1 else []),
             f"maps of {subject.place}",
+            *subject.on_views,
         ],
         "synthetic": False,
         "sections": sections,

@@ -77,6 +77,10 @@ class CNN(nn.Module):
         """The linear layer."""
         return self.head
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
+        return {"blocks": r"^features\.(\d+)"}
+
     def activation_place(self) -> ActivationPlace:
         """The map of which the head takes the mean."""
         return ActivationPlace(self.features[-1], as_it_is, "the last map")

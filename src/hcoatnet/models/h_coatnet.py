@@ -27,6 +27,7 @@ from timm.models import (
     generate_default_cfgs,
     get_pretrained_cfg,
     get_pretrained_cfg_value,
+    group_parameters,
     is_model_in_modules,
     register_model,
 )
@@ -146,17 +147,24 @@ class HCoAtNet(nn.Module):
         """Names of parameters that weight decay should leave alone."""
         return {"pos_embed"}
 
-    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:
-        """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it."""
-        early = [f"backbone.{name}" for name in dict.fromkeys(self.early_parts)]
-        order = [*early, *self.middle_parts, *(f"backbone.{name}" for name in self.late_parts)]
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, ...]]:
+        """Order of the parameters from photo to logits, as timm's layer-wise learning rates need it.
 
-        def place(parameter: str) -> tuple[int, int]:
-            for index, part in enumerate(order):
-                if parameter == part or parameter.startswith(part + "."):
-                    block = re.search(r"\.(\d+)\.", parameter[len(part) :])
-                    return index, 0 if coarse or block is None else int(block[1])
-            return len(order), 0
+        Layers of the backbone are those that it has alone; what stands in the middle follows the last early one.
+        """
+        layers = group_parameters(self.backbone, self.backbone.group_matcher(coarse), reverse=True)
+        early = tuple(f"{part}." for part in self.early_parts)
+        split = max(layer for name, layer in layers.items() if name.startswith(early))
+        last = max(layers.values()) + 1
+
+        def place(parameter: str) -> tuple[int, ...]:
+            part, _, inner = parameter.partition(".")
+            if part == "backbone":
+                return (layers[inner],)
+            if part not in self.middle_parts:
+                return (last,)
+            block = re.match(r"\d+", inner)
+            return split, self.middle_parts.index(part), 0 if coarse or block is None else int(block[0])
 
         return place
 

@@ -4,6 +4,7 @@ import difflib
 import inspect
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hcoatnet.models
 from hcoatnet.errors import ModelError
-from hcoatnet.models.weights import load_weights
+from hcoatnet.models.weights import load_weights, random_parameters
 
-__all__ = ["ALIASES", "ModelSummary", "create", "describe", "list_models", "load_weights", "resolve"]
+__all__ = [
+    "ALIASES",
+    "ModelSummary",
+    "create",
+    "describe",
+    "list_models",
+    "load_weights",
+    "random_parameters",
+    "require_sizes",
+    "resolve",
+]
 
 ALIASES = {
     "efficientnet": "efficientnet_b0",
@@ -146,6 +157,25 @@ def describe(name: str, image_size: int = 224, num_classes: int = 5, **options: 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
     )
+
+
+def require_sizes(name: str, image_size: int, sizes: Iterable[int], **options: Any) -> None:
+    """Make sure that a model which is built for one photo size takes others, too, without allocating or computing.
+
+    Raises:
+        ModelError: It does not.
+    """
+    canonical = resolve(name)
+    model = _prove(canonical, image_size, options)
+    for size in sorted(set(sizes)):
+        try:
+            _forward_on_meta(model, size)
+        except Exception as error:  # timm and torch report a wrong shape in many ways
+            raise ModelError(
+                f"{name} is built for photos of one size and cannot begin with photos of {size} × {size} pixels. "
+                "Leave --start-size out, or choose a model that takes any size, such as a ConvNeXt, EfficientNet or "
+                "H-CoAtNet."
+            ) from error
 
 
 def _build(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:

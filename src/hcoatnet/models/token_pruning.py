@@ -5,9 +5,11 @@ looks at another photo of the batch, and every operation exports to ONNX.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +36,15 @@ class StageTrace:
     positions: torch.Tensor
     scores: torch.Tensor
     kept: torch.Tensor
+
+
+def logits_and_traces(model: nn.Module, photos: torch.Tensor) -> tuple[torch.Tensor, Sequence[StageTrace]]:
+    """A model's logits (B, C), and what each of its cuts saw and kept; no trace where it cuts nothing."""
+    forward_with_trace: Any = getattr(model, "forward_with_trace", None)
+    if forward_with_trace is None:
+        return model(photos), ()
+    answer: tuple[torch.Tensor, Sequence[StageTrace]] = forward_with_trace(photos)
+    return answer
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,29 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     Raises:
         ModelError: The file cannot be read, holds more than tensors, or fits another model.
     """
+    adapted, _, notes = _fit(model, path)
+    model.load_state_dict(adapted, strict=False)
+    return notes
+
+
+def random_parameters(model: nn.Module, path: Path | None) -> frozenset[str]:
+    """Names of the parameters that weights leave to chance: the classifier always, and parts that only the model has.
+
+    Args:
+        model: The model.
+        path: The file of weights; None for those that timm publishes, which are of a backbone alone.
+
+    Raises:
+        ModelError: As :func:`load_weights`.
+    """
+    random_keys = set() if path is None else _fit(model, path)[1]
+    parts = (_classifier_name(model), *(getattr(model, "own_parts", ()) if path is None else ()))
+    names = (name for name, _ in model.named_parameters())
+    return frozenset(name for name in names if name in random_keys or _stands_in(name, parts))
+
+
+def _fit(model: nn.Module, path: Path) -> tuple[StateDict, set[str], tuple[str, ...]]:
+    """What of a file goes into ``model``, the names that stay random, and what to say."""
     state = read_state_dict(path)
     notes = []
     if by_order := _match_by_order(state, model):
@@ -48,8 +71,7 @@ def load_weights(model: nn.Module, path: Path) -> tuple[str, ...]:
     adapted, random_head, head_notes = _fit_classifier(adapted, model)
     adapted, random_parts, part_notes = _fit_parts(adapted, model)
     _require_fit(adapted, model, random_head | random_parts, path)
-    model.load_state_dict(adapted, strict=False)
-    return (*notes, *head_notes, *part_notes)
+    return adapted, random_head | random_parts, (*notes, *head_notes, *part_notes)
 
 
 def read_state_dict(path: Path) -> StateDict:

@@ -25,7 +25,7 @@ from hcoatnet.report.probability_section import Section, curve_pictures, probabi
 from hcoatnet.report.record import RunRecord, existing, openings_of
 from hcoatnet.report.subset import VALIDATION_CHOSE, Subset, results_table
 from hcoatnet.report.tables import Table, Value
-from hcoatnet.report.words import counted, duration, shown, times, without_folder
+from hcoatnet.report.words import VIEWS, counted, duration, shown, times, without_folder
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
     Args:
         folder: Where the page goes.
         predictions: What the run's model answered.
-        metrics: Keys run, model, init, data (names), overlap (photos and groups of these data that the run trained on
-            or was chosen by, or None), summary (of ``predictions``) and notes.
+        metrics: Keys run, model, init, data (names), views, overlap (photos and groups of these data that the run
+            trained on or was chosen by, or None), summary (of ``predictions``) and notes.
     """
     cell = Cell(metrics["run"], 0, 0, 0, predictions, predictions, (0,) * len(predictions.classes), "", "")
     refused = None
@@ -149,7 +149,7 @@ def write_evaluation_report(folder: Path, predictions: Predictions, metrics: Map
     context = {
         "kicker": "Evaluation report",
         "title": without_folder(f"{metrics['model']} · {metrics['init']} · on {metrics['data']}"),
-        "facts": [f"model of run {metrics['run']}"],
+        "facts": [f"model of run {metrics['run']}", f"it saw {VIEWS[metrics['views']]}"],
         "synthetic": all_synthetic(predictions.table),
         "warning": _overlap(metrics["overlap"]),
         "subsets": [subset],

@@ -1,10 +1,18 @@
 """Numbers, settings and counts as a reader meets them in running text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hcoatnet.config import Views
+
 HARD_SPACE = "\N{NO-BREAK SPACE}"
+VIEWS: Mapping[Views, str] = {
+    "one": "each photo as it is",
+    "flips": "4 flips of each photo",
+    "dihedral": "all 8 flips and quarter turns of each photo",
+}
+"""What a model sees, for each value of the setting."""
 
 
 def counted(n: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from hcoatnet.errors import ConfigError
-from hcoatnet.files import append_line, write_text
+from hcoatnet.files import append_line, remove_leftovers, write_text
 from hcoatnet.interruption import Terminated, sigterm_raises
 from hcoatnet.study.checks import (
     check_cells,
@@ -108,6 +108,8 @@ def _store(directory: StudyDirectory, study: StudyConfig, tasks: Sequence[Task])
     """Write the definition and the plan, grown by what is new; the definition only where it says something else."""
     directory.path.mkdir(parents=True, exist_ok=True)
     with directory.locked():
+        for file in (directory.study_file, directory.plan_file):
+            remove_leftovers(directory.path, file.name)
         before = directory.definition()
         grown = joined(before, study)
         if before != grown:

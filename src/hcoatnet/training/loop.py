@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from hcoatnet.config import TrainConfig
@@ -61,7 +62,10 @@ class Material:
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch in ``history.csv``; the losses are a photo's mean, the validation loss unweighted and unsmoothed."""
+    """One epoch in ``history.csv``; the losses are a photo's mean, the validation loss unweighted and unsmoothed.
+
+    The learning rate is that of the classifier, which ``layer_decay`` does not lower.
+    """
 
     epoch: int
     train_loss: float
@@ -91,9 +95,24 @@ class MicroBatch:
 
 
 class Learner:
-    """A model with everything that changes while it learns, and how to store and restore all of it."""
+    """A model with everything that changes while it learns, and how to store and restore all of it.
 
-    def __init__(self, model: nn.Module, config: TrainConfig, accelerator: Accelerator, steps_per_epoch: int) -> None:
+    Args:
+        model: The model.
+        config: The settings.
+        accelerator: Knows the device, the precision and the other processes.
+        steps_per_epoch: Optimiser steps in an epoch.
+        random_start: Names of the parameters without pretrained weights, where the settings treat them apart.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        steps_per_epoch: int,
+        random_start: Collection[str] = (),
+    ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.team = Team(accelerator)
@@ -101,14 +120,16 @@ class Learner:
         if config.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.average = build_average(self.model, config)
-        self.optimizer = build_optimizer(self.model, config)
+        self.optimizer = build_optimizer(self.model, config, random_start)
         self.schedule = build_schedule(self.optimizer, config, steps_per_epoch)
+        learning = [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]
+        self.pretrained = [one for name, one in learning if name not in random_start]
         self.updates = 0
         self.rows: list[Row] = []
         self.layout = memory_layout(self.model)
         self.dtype = next(self.model.parameters()).dtype
         # accelerate puts mixed precision into the forward of what it is given: a shell keeps the model in float32
-        self.switch = Switch(self.model, config.batch_size)
+        self.switch = Switch(self.model, config.batch_size, config.image_size)
         if not self.team.alone:  # parameters that never get a gradient must be known before the processes wait for it
             idle = trial_step(self.model, self.model, config, photos=2)
             accelerator.ddp_handler = DistributedDataParallelKwargs(
@@ -145,6 +166,22 @@ class Learner:
         self.updates = state["updates"]
         self.rows = [Row(**row) for row in state["rows"]]
         self.schedule.step_update(self.updates)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode; in the first ``frozen_epochs`` pretrained parts keep their weights and batch-norm statistics.
+
+        The optimiser passes over parameters without a gradient; their own course in it begins when they are freed.
+        """
+        self.prepared.train()
+        if not self.config.frozen_epochs:
+            return
+        frozen = epoch < self.config.frozen_epochs
+        self.switch.all_learns = not frozen
+        for parameter in self.pretrained:
+            parameter.requires_grad_(not frozen)
+        for module in self.model.modules():
+            if isinstance(module, _BatchNorm) and not any(one.requires_grad for one in module.parameters()):
+                module.eval()
 
     def step(self, group: list[MicroBatch], objective: Objective) -> Tensor:
         """One optimiser step over the micro-batches of ``group``; returns this process's part of the loss.
@@ -198,7 +235,7 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
             epoch=epoch + 1,
             train_loss=loss,
             **validated,
-            learning_rate=learner.optimizer.param_groups[0]["lr"],
+            learning_rate=max(group["lr"] for group in learner.optimizer.param_groups),
             photos_per_second=round(rate, 1),
             seconds=round(time.perf_counter() - started, 2),
             best=int(best),
@@ -233,7 +270,7 @@ def train_epoch(learner: Learner, material: Material, epoch: int, journal: Journ
     """One pass over the training photos; returns the mean loss of a step and the photos trained on a second."""
     config, team = learner.config, learner.team
     seed_everything(derive(config.seed, Purpose.EPOCH, epoch, *team.place))
-    learner.prepared.train()
+    learner.begin_epoch(epoch)
     material.order.epoch = epoch
     losses: list[Tensor] = []
     started = time.perf_counter()

@@ -1,7 +1,9 @@
 """Optimiser, learning-rate schedule and averaged weights, through timm's factories."""
 
 import math
+from collections.abc import Collection
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,10 +13,15 @@ from torch.optim import Optimizer
 from hcoatnet.config import TrainConfig
 
 
-def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, config: TrainConfig, random_start: Collection[str] = ()) -> Optimizer:
     """The optimiser of ``config``; biases, norms and what the model names in ``no_weight_decay`` are not decayed.
 
     On CPUs and NVIDIA GPUs it is fused: one pass over the weights, not one for each operation.
+
+    Args:
+        model: The model.
+        config: The settings.
+        random_start: Names of the parameters without pretrained weights, which ``layer_decay`` leaves alone.
     """
     from timm.optim import create_optimizer_v2
 
@@ -25,9 +32,40 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         lr=config.lr,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
+        param_group_fn=None if config.layer_decay == 1 else lambda _: layer_groups(model, config, random_start),
         fused=next(model.parameters()).device.type in ("cpu", "cuda"),
     )
     return optimizer
+
+
+def layer_groups(model: nn.Module, config: TrainConfig, random_start: Collection[str]) -> list[dict[str, Any]]:
+    """Groups of parameters with a ``lr_scale`` that falls by ``layer_decay`` from each layer to the one before it.
+
+    The layers are timm's. What starts random stands in the last one, with a scale of 1, wherever it stands in the
+    network, and is not counted: to put a new block into a backbone does not slow its layers down. (BEiT, Bao et al.
+    2022, decays through all layers, of which the head alone is new.)
+    """
+    from timm.models import group_parameters
+    from timm.optim import auto_group_layers, param_groups_layer_decay
+
+    group_matcher: Any = getattr(model, "group_matcher", None)
+    layers: dict[str, int] = (
+        auto_group_layers(model)  # type: ignore[no-untyped-call]
+        if group_matcher is None
+        else group_parameters(model, group_matcher(coarse=False), reverse=True)
+    )
+    last = max(layers.values())
+    seen: Any = SimpleNamespace(
+        named_parameters=model.named_parameters,
+        group_matcher=lambda coarse: lambda name: last if name in random_start else layers[name],
+    )
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        seen,
+        weight_decay=config.weight_decay,
+        no_weight_decay_list=getattr(model, "no_weight_decay", frozenset)(),
+        layer_decay=config.layer_decay,
+    )
+    return groups
 
 
 def build_schedule(optimizer: Optimizer, config: TrainConfig, steps_per_epoch: int) -> Any:

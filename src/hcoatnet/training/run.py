@@ -16,6 +16,7 @@ from hcoatnet.data.augmentation import Finish
 from hcoatnet.data.cache import PhotoCache
 from hcoatnet.data.loading import EpochOrder, TrainingPhotos, drawing_weights, evaluation_loader, training_loader
 from hcoatnet.data.pixels import Holding
+from hcoatnet.data.progressive import training_sides
 from hcoatnet.errors import HCoAtNetError, RunError, TrainingError
 from hcoatnet.evaluation.calibration_file import calibration_of_run
 from hcoatnet.evaluation.ledger import check_ledger, count_openings
@@ -70,6 +71,8 @@ def train(config: TrainConfig, console: Console | None = None) -> RunDirectory:
     team = Team(accelerator)
     if config.probe:
         require_one_process("--probe", accelerator)
+    if config.frozen_epochs:
+        require_one_process("--frozen-epochs", accelerator)
     console = (console or Console()) if team.leads else Console(quiet=True)
     start = team.first(lambda: _prepare(config, console))
     if start.prepared is None:
@@ -158,15 +161,29 @@ def _work(
 ) -> None:
     cache = build_cache(config, journal)
     material = build_material(config, prepared, accelerator, cache)
-    learner = Learner(model, config, accelerator, math.ceil(len(material.training) / config.accumulation))
+    steps = math.ceil(len(material.training) / config.accumulation)
+    learner = Learner(model, config, accelerator, steps, _random_start(model, config))
     (fit_probe if config.probe else fit)(learner, material, run, journal)
     _finish(run, config, prepared, learner, cache)
+
+
+def _random_start(model: nn.Module, config: TrainConfig) -> frozenset[str]:
+    """Names of the parameters that start random, where a setting treats the others apart."""
+    from hcoatnet.models import registry
+
+    apart = config.frozen_epochs > 0 or config.layer_decay < 1
+    return registry.random_parameters(model, config.init_file) if apart else frozenset()
 
 
 def build_model(config: TrainConfig, classes: int) -> tuple[nn.Module, tuple[str, ...]]:
     """The model with its initial weights, drawn from the run's seed or read from a file, and notes about them."""
     from hcoatnet.models import registry
+    from hcoatnet.models.initialisation import scale_to_inputs
 
+    options = cast(dict[str, Any], config.model_options)
+    if config.start_size:
+        sizes = training_sides(config)
+        registry.require_sizes(config.model, config.image_size, sizes, num_classes=classes, **options)
     seed_everything(derive(config.seed, Purpose.WEIGHTS))
     model = registry.create(
         config.model,
@@ -175,9 +192,12 @@ def build_model(config: TrainConfig, classes: int) -> tuple[nn.Module, tuple[str
         drop_rate=config.dropout,
         drop_path_rate=config.drop_path,
         pretrained=config.init == "pretrained",
-        **cast(dict[str, Any], config.model_options),
+        **options,
     )
     file = config.init_file
+    if config.initialisation == "fan_in":
+        scratch = config.init_kind == "scratch"
+        scale_to_inputs(model, None if scratch else registry.random_parameters(model, file))
     return model, () if file is None else registry.load_weights(model, file)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hcoatnet import __version__
-from hcoatnet.config import TrainConfig, read_settings, resolve_config, write_settings
+from hcoatnet.config import TrainConfig, resolve_config, stored_settings, write_settings
 from hcoatnet.errors import RunError
-from hcoatnet.files import write_json
+from hcoatnet.files import remove_leftovers, write_json
 
 RUN_FORMAT = 1
 LOCK_NAME = ".lock"
@@ -140,7 +140,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process out of the directory.
+        """Keep every other process out of the directory, and remove what a killed one left half-written.
 
         Raises:
             RunError: Another process is at work in it.
@@ -155,6 +155,8 @@ class RunDirectory:
                 f"Another process is training in {self.path}. Wait for it, or choose another directory with --out."
             ) from None
         try:
+            for folder in (self.path, self.figures):
+                remove_leftovers(folder)
             yield
         finally:
             lock.release()
@@ -173,7 +175,7 @@ class RunDirectory:
         if not self.started:
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml. Give one that `train` made.")
         self.check_format()
-        return resolve_config(read_settings(self.config_file))
+        return resolve_config(stored_settings(self.config_file))
 
     def results(self) -> dict[str, Any]:
         """The content of metrics.json of a finished run."""

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from hcoatnet.config import Device, TrainConfig
+from hcoatnet.config import Device, TrainConfig, Views
 from hcoatnet.data.cache import PhotoCache
 from hcoatnet.data.loading import Share, evaluation_loader
 from hcoatnet.data.manifest import Manifest
@@ -58,13 +58,14 @@ class _Photos:
 
 
 def trained_model(run: RunDirectory, config: TrainConfig, classes: int, device: torch.device) -> nn.Module:
-    """The model of a run with its best weights, on ``device``, in evaluation mode."""
+    """The model of a run with its best weights and the views of ``config``, on ``device``, in evaluation mode."""
     from hcoatnet.models import registry
+    from hcoatnet.models.views import with_views
 
     model = registry.create(config.model, classes, config.image_size, **cast(dict[str, Any], config.model_options))
     load_weights(model, run.weights_file)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    return model.to(device).to(memory_format=layout).eval()
+    return with_views(model.to(device).to(memory_format=layout).eval(), config.views)
 
 
 def predict_photos(
@@ -103,7 +104,7 @@ def subset_rows(prepared: Prepared, subset: str) -> pd.DataFrame:
 
 def evaluate_run(
     path: Path, *, data: Path | None = None, subset: str = "test", name: str | None = None,
-    device: Device = "auto", console: Console | None = None,
+    views: Views | None = None, device: Device = "auto", console: Console | None = None,
 ) -> Evaluation:  # fmt: skip
     """Evaluate a finished run again, on its own split or on other labelled photos, into its ``evaluations/<name>/``.
 
@@ -111,7 +112,9 @@ def evaluate_run(
         path: The run directory.
         data: Other photos, a folder or a manifest; None for the run's own.
         subset: ``val`` or ``test`` of the run's own photos. Opening ``test`` is recorded in the ledger.
-        name: Name of the folder to write; by default the subset's, or that of ``data``.
+        name: Name of the folder to write; by default the subset's, or that of ``data``, with the views if they are not
+            the run's.
+        views: How the model sees the photos; None as the run says. The run stays as it is.
         device: As in training.
         console: Where to speak.
 
@@ -121,13 +124,14 @@ def evaluate_run(
     """
     journal = Journal(console or Console())
     run = RunDirectory(path)
-    config = replace(run.settings(), device=device)
+    stored = run.settings()
+    config = replace(stored, device=device, views=views or stored.views)
     classes = tuple(run.results()["classes"])
     accelerator = build_accelerator(config)
     require_one_process("evaluate", accelerator)
     chosen = _own_photos(run, config, subset, journal) if data is None else _other_photos(run, config, classes, data)
-    label = name or chosen.name
-    if label != Path(label).name:
+    label = name or (chosen.name if config.views == stored.views else f"{chosen.name}-{config.views}")
+    if label != Path(label).name or label == "..":
         raise ConfigError(f"--name must be a plain folder name. Got {label!r} instead.")
     if data is None and subset == "test":
         record_test_opening(run, config, ledger_of(config))
@@ -139,6 +143,7 @@ def evaluate_run(
         "model": config.model,
         "init": config.init_kind,
         "data": label,
+        "views": config.views,
         "overlap": chosen.overlap,
         "summary": summarise(predictions),
         "notes": list(chosen.notes),

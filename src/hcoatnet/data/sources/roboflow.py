@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from hcoatnet.data.sources.archive import Limits, unpack_zip
 from hcoatnet.data.sources.folder import list_folder
 from hcoatnet.data.sources.scan import Listing
-from hcoatnet.errors import ConfigError, DataError
+from hcoatnet.errors import ConfigError, DataError, HCoAtNetError
 from hcoatnet.files import write_json
 
 KEY_VARIABLE = "ROBOFLOW_API_KEY"
@@ -192,5 +192,10 @@ def _requests_of(export: Export | None, key: str) -> Iterator[None]:
         raise DataError(
             f"{where}the service cannot be reached, or broke off ({kind}). Run the command again."
         ) from None
+    except (HCoAtNetError, OSError):
+        raise
+    except Exception as error:  # of the SDK; its message may hold the address
+        kind = type(error).__name__
+        raise DataError(f"{where}the service's answer could not be used ({kind}). Run the command again.") from None
     finally:
         log.setLevel(level)

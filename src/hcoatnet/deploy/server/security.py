@@ -12,7 +12,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,7 +51,7 @@ class Access:
         hosts: Names, beside ``localhost`` and any address in digits, under which browsers may reach the server.
     """
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     hosts: frozenset[str] = frozenset()
 
     def check(self, scope: Scope) -> None:
