@@ -3,9 +3,8 @@
 The plain script trains for a fixed number of epochs and sets the target: its best validation macro F1. The figure for
 it is the time to that epoch, for us the time to the first epoch that is as good. Time is counted from the first line
 after the imports: reading tables, decoding, every validation and checkpoint included. Our means are the settings of
-``MEANS`` and ``EPOCHS``: with photos of the script's size, and with smaller ones, which the trained model then takes,
-too. One race is one draw: the F1 of a few hundred photos jumps about, so read the spread over several seeds,
-and the curves.
+``MEANS`` and ``EPOCHS``: with photos of the script's size throughout, and with smaller ones at first. One race is one
+draw: the F1 of a few hundred photos jumps about, so read the spread over several seeds, and the curves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +13,20 @@ from collection import collect, read_photos
 from contestant import Report, alternate
 from results import Part, Raw
 from setting import Setting
-from training_speed import DECAY, RATE, product, script
+from training_speed import RATE, product, script
 
 TITLE = "Time to a fixed validation macro F1"
 AT_MOST = 0.5
 """Target of the project: the share of the plain script's time."""
 
-PLAIN, SAME, SMALLER = "plain script", "ours", "ours, smaller photos"
-MEANS: dict[str, object] = {
-    "protocol": "quick", "batch_size": 24, "lr": RATE, "weight_decay": DECAY, "warmup_epochs": 0, "clip_grad": 0.0,
-    "class_weights": "none", "label_smoothing": 0.0, "dropout": 0.0, "schedule": "cosine",
-}  # fmt: skip
-"""Settings of `hcoatnet train`: the script's own step, at a rate that falls to nothing over fewer epochs."""
+PLAIN, SAME, GROWING = "plain script", "ours", "ours, growing photos"
+MEANS: dict[str, object] = {"protocol": "quick", "initialisation": "fan_in", "warmup_epochs": 1}
+"""Settings of `hcoatnet train`, beside those of its protocol."""
 
-SIDE = 2 / 3
-"""Of smaller photos, as a share."""
+START = 2 / 3
+"""Side of the photos with which growing ones begin, as a share."""
 
-EPOCHS = {SAME: 0.8, SMALLER: 1.25}
+EPOCHS = {SAME: 0.8, GROWING: 0.9}
 """As a share of the script's."""
 
 
@@ -41,15 +37,16 @@ def measure(setting: Setting) -> Part:
     model, size = scale.target
     photos = read_photos(setting.data, setting.split)
     collection = collect(photos, setting.work / "target" / "photos", train=scale.train_photos, val=scale.val_photos)
-    sizes = {SAME: size, SMALLER: round(SIDE * size / 32) * 32}
+    starts = {SAME: 0, GROWING: round(START * size / 32) * 32}
     rounds = {PLAIN: scale.target_epochs}
     rounds |= {name: max(1, round(share * scale.target_epochs)) for name, share in EPOCHS.items()}
     races: list[dict[str, list[Report]]] = []
     for seed in scale.target_seeds:
         plain = script("plain_script.py", collection, model, size, setting, scale.target_epochs)
         entrants = {PLAIN: [*plain, "--seed", str(seed)]}
-        for number, (name, side) in enumerate(sizes.items()):
-            settings = {**MEANS, "model": model, "image_size": side, "epochs": rounds[name], "seed": seed}
+        for number, (name, start) in enumerate(starts.items()):
+            settings = {**MEANS, "model": model, "image_size": size, "start_size": start}
+            settings |= {"epochs": rounds[name], "seed": seed}
             table = f"{number}-{seed}"
             entrants[name] = product(collection, table, {**settings, "device": setting.device})
         reports, failed = alternate(entrants, rounds, setting.threads, setting.work / "target" / f"logs-{seed}")
@@ -58,11 +55,11 @@ def measure(setting: Setting) -> Part:
             races.append(reports)
             _add_curves(part, seed, reports)
     if races:
-        for name in sizes:
+        for name in starts:
             _add_races(part, f"{model} {size}²", name, races)
     part.notes.append(
-        f"Plain script: {rounds[PLAIN]} epochs at {size}², AdamW at {RATE:g}, constant. Ours: {rounds[SAME]} epochs at "
-        f"{size}²; with smaller photos {rounds[SMALLER]} at {sizes[SMALLER]}²; "
+        f"Plain script: {rounds[PLAIN]} epochs at {size}², AdamW at {RATE:g}, constant. Ours: {rounds[SAME]} epochs; "
+        f"with photos that grow from {starts[GROWING]}² {rounds[GROWING]}; "
         f"{', '.join(f'{key} {value}' for key, value in MEANS.items())}."
     )
     return part

@@ -45,7 +45,7 @@ TINY_SCALE = replace(
     grid_photos=(6, 12),
     grid_sizes=(32, 64),
     grid_classes=(2, 3),
-    target=("test_convnext", 32),
+    target=("test_convnext", 64),
     target_epochs=2,
 )
 positive = st.floats(0.001, 1e6)
