@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py --data manifest.csv --split folds.csv --out docs/results/speed.json
     python benchmarks/speed.py --data manifest.csv --quick --only training,inference
+    python benchmarks/speed.py --tables docs/results/speed.json
 
 Contestants take turns, so that what else the machine does hits all alike; still, leave the machine alone. Every part
 can be run alone, by ``--only`` or as a script of its own. ``docs/how-to/benchmark.md`` says what each part measures.
@@ -9,6 +10,7 @@ can be run alone, by ``--only`` or as a script of its own. ``docs/how-to/benchma
 
 import argparse
 import importlib
+import json
 import os
 import tempfile
 import time
@@ -20,6 +22,7 @@ from typing import Any
 
 from machine import cuda_present, machine_facts
 from setting import CUDA, FULL, QUICK, Setting
+from speed_tables import tables
 
 PARTS = {
     "step": "step_time",
@@ -67,7 +70,7 @@ def run_parts(setting: Setting, parts: Sequence[str], out: Path | None = None) -
 def main(only: str | None = None) -> None:
     """The command; ``only`` is the part whose script was started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="manifest of real photos")
+    parser.add_argument("--data", type=Path, help="manifest of real photos")
     parser.add_argument("--split", type=Path, help="split file; of folds, the first cell is taken")
     parser.add_argument("--only", default=only or ",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="fewer photos, models and rounds: about ten minutes")
@@ -77,7 +80,13 @@ def main(only: str | None = None) -> None:
     parser.add_argument("--seeds", default="", help="seeds of the races of `target`, such as 1,2,3")
     parser.add_argument("--work", type=Path, help="folder for what is written on the way; a temporary one by default")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
+    parser.add_argument("--tables", type=Path, help="print the tables of such a file and measure nothing")
     given = parser.parse_args()
+    if given.tables:
+        print(*tables(json.loads(given.tables.read_text(encoding="utf-8"))["parts"]), sep="\n\n")
+        return
+    if given.data is None:
+        parser.error("give the manifest of real photos with --data")
     parts = [name.strip() for name in given.only.split(",")]
     if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"unknown part {unknown[0]!r}; choose from {', '.join(PARTS)}")

@@ -68,6 +68,10 @@ def test_the_order_of_the_cells_changes_nothing():
         (lambda: Arm("m", "scratch", (cell(0), cell(1, numbers=range(7, 14)))), "07.jpg is tested in two folds"),
         (lambda: Arm("m", "scratch", (cell(0), cell(0, seed=2, numbers=range(1, 9)))), "tested different photos"),
         (
+            lambda: Arm("m", "scratch", (cell(0), cell(1, numbers=range(7, 14))), "val"),
+            "07.jpg is validated in two folds",
+        ),
+        (
             lambda: Arm("m", "scratch", (cell(0), replace(cell(1), test=predictions(FOLDS[1], classes=("a", "b"))))),
             "knows the classes a, b",
         ),

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from conftest import TINY
 from hcoatnet.evaluation.calibration_file import calibration_of_study
 from hcoatnet.evaluation.comparison import compare
 from hcoatnet.evaluation.floors import majority
@@ -32,11 +34,11 @@ def check(result, *words):
         assert word in " ".join(printed.split()), printed
 
 
-def macro_f1(study, model):
+def macro_f1(study, model, subset="test"):
     """Macro F1 of each seed over all its folds, then the mean: written down again, from the tables alone."""
     values = []
     for seed in (1, 2):
-        files = sorted((study / "runs").glob(f"{model}-scratch-s{seed}-*/predictions_test.csv"))
+        files = sorted((study / "runs").glob(f"{model}-scratch-s{seed}-*/predictions_{subset}.csv"))
         table = pd.concat([pd.read_csv(file) for file in files])
         classes = [name.removeprefix("logit_") for name in table.columns if name.startswith("logit_")]
         logits = table[[f"logit_{name}" for name in classes]].to_numpy()
@@ -82,10 +84,61 @@ def test_the_file_holds_the_whole_comparison(copy, hcoatnet, tmp_path):
 
 def test_what_weakens_the_figures_is_said(copy, hcoatnet):
     _, printed = hcoatnet("compare", copy, "--draws", DRAWS)
-    assert "54 photos of 27 groups, weights from scratch" in printed
+    assert "54 test photos of 27 groups, weights from scratch" in " ".join(printed.split())
     assert "Classes with fewer than 30 photos: blue (18), green (18), red (18)" in printed
     assert "Wilson's interval assumes independent photos" in printed
     assert "80 % power" in printed
+
+
+def test_validation_photos_are_compared_without_a_test_prediction(copy, hcoatnet):
+    assert hcoatnet("compare", copy, "--draws", DRAWS)[0] == 0
+    on_test = {file: file.read_bytes() for file in (copy / "results").iterdir()}
+    for run in (copy / "runs").glob("cnn-*"):  # closed test sets
+        (run / "predictions_test.csv").unlink()
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["subsets"]["test"]
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    for run in (copy / "runs").glob("test_vit-*"):  # open ones, which nobody may read
+        (run / "predictions_test.csv").write_text("unreadable")
+    check(hcoatnet("compare", copy), "is closed", "`hcoatnet compare --subset val`")
+    code, printed = hcoatnet("compare", copy, "--subset", "val", "--draws", DRAWS, "--by", "site")
+    assert code == 0, printed
+    for words in ("54 validation photos of 27 groups", "no test prediction was read", "figures are optimistic"):
+        assert words in " ".join(printed.split())
+    assert {file: file.read_bytes() for file in on_test} == on_test
+    assert {file.name for file in (copy / "results").iterdir()} == {file.name for file in on_test} | {
+        "comparison_val.json"
+    }
+    written = json.loads((copy / "results" / "comparison_val.json").read_text())
+    assert (written["subset"], written["photos"], list(written["subgroups"])) == ("val", 54, ["site"])
+    values = {row["name"]: row["metrics"]["macro_f1"]["value"] for row in written["rows"]}
+    assert list(values) == ["cnn", "test_vit", "majority"]
+    for model in ("cnn", "test_vit"):
+        assert values[model] == pytest.approx(macro_f1(copy, model, "val"))
+    difference = written["differences"][0]
+    assert difference["macro_f1"]["value"] == pytest.approx(values["test_vit"] - values["cnn"])
+    assert difference["corrected_t"]["df"] == 2
+
+
+def test_settings_of_one_model_are_rows(manifest_file, hcoatnet, in_process, tmp_path):
+    """A hold-out split and closed test sets: what a search over settings looks like."""
+    settings = yaml.safe_dump({**TINY, "data": str(manifest_file), "evaluate_test": False})
+    rows = "models:\n  - {name: lr-3e-3, model: cnn, lr: 3e-3}\n  - {name: ema, model: cnn, ema: 0.9, epochs: 2}\n"
+    (tmp_path / "study.yaml").write_text(rows + settings)
+    code, printed = hcoatnet("study", "run", "--config", tmp_path / "study.yaml", "--out", tmp_path / "s")
+    assert code == 0, printed
+    assert not list(tmp_path.rglob("predictions_test.csv"))
+    code, printed = hcoatnet("compare", tmp_path / "s", "--subset", "val", "--reference", "ema", "--draws", DRAWS)
+    assert code == 0, printed
+    written = json.loads((tmp_path / "s" / "results" / "comparison_val.json").read_text())
+    assert [row["name"] for row in written["rows"]] == ["lr-3e-3", "ema", "majority"]
+    assert [(one["name"], one["corrected_t"]) for one in written["differences"]] == [
+        ("lr-3e-3", None),
+        ("majority", None),
+    ]
+    validated = pd.read_csv(tmp_path / "s" / "runs" / "ema-scratch-s42-r0-f0" / "predictions_val.csv")
+    assert written["photos"] == len(validated)
+    check(hcoatnet("report", tmp_path / "s"), "is closed")
 
 
 def test_subgroups_are_tables_of_their_own(copy, hcoatnet):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from hcoatnet.evaluation.comparison import FEW, Comparison
+from hcoatnet.evaluation.comparison import FEW, SUBSET_NAMES, Comparison
 from hcoatnet.evaluation.intervals import Estimate, Interval
 from hcoatnet.evaluation.subgroups import Gap, Subgroups
 from hcoatnet.terminal import table
@@ -45,8 +45,8 @@ def naming_table(comparison: Comparison) -> Table:
     columns = ("model", *NAMING.values())
     rows = [[row.name, *(estimate_text(row.metrics[name]) for name in NAMING)] for row in comparison.rows]
     title = (
-        f"{comparison.photos} photos of {comparison.groups} groups, weights from {comparison.init}; "
-        f"{comparison.level:.0%} intervals from {comparison.replicates} draws of groups"
+        f"{comparison.photos} {SUBSET_NAMES[comparison.subset]} photos of {comparison.groups} groups, weights from "
+        f"{comparison.init}; {comparison.level:.0%} intervals from {comparison.replicates} draws of groups"
     )
     return table(title, columns, rows, right=range(1, len(columns)))
 
@@ -108,6 +108,12 @@ def notes(comparison: Comparison) -> list[str]:
         "Verdicts rest on the difference in macro F1 after Holm's correction. Detectable: the smallest true difference "
         "that this design would find with 80 % power."
     ]
+    if comparison.subset == "val":
+        lines.append(
+            "These are validation photos; no test prediction was read. They chose every checkpoint, so the figures are "
+            "optimistic: only the differences between rows are of use, for choosing settings. In a cross-validation "
+            "they are test photos of other folds."
+        )
     if comparison.few:
         few = ", ".join(f"{name} ({comparison.support[name][0]})" for name in comparison.few)
         lines.append(f"Classes with fewer than {FEW} photos: {few}. Their figures are unsure.")

@@ -121,6 +121,7 @@ def compare(
     reference: str | None = None,
     by: Items = None,
     init: Literal["scratch", "pretrained"] | None = None,
+    subset: Literal["test", "val"] = "test",
     out: Path | None = None,
     draws: int = 2000,
     seed: int = 0,
@@ -132,7 +133,8 @@ def compare(
         reference: Row that the others are compared with. [default: the first H-CoAtNet, else the first row]
         by: Metadata columns to look at subgroups by.
         init: Only rows that began from these weights.
-        out: Folder for comparison.json. [default: results/ in the study]
+        subset: val compares on validation photos, to choose settings without opening a test set.
+        out: Folder for comparison.json or comparison_val.json. [default: results/ in the study]
         draws: Bootstrap draws.
         seed: Seed of the draws.
     """
@@ -142,7 +144,8 @@ def compare(
 
     if out is None and len(studies) > 1:
         raise ConfigError("Several directories are compared: say with --out where the result is to go.")
-    verdict = judge(studies, reference=reference, by=split_list(by or []), init=init, draws=draws, seed=seed)
+    columns = split_list(by or [])
+    verdict = judge(studies, reference=reference, by=columns, init=init, subset=subset, draws=draws, seed=seed)
     comparison = verdict.comparison
     console.print(tables.naming_table(comparison))
     console.print(tables.probabilities_table(comparison, verdict.confident_errors, CONFIDENT))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hcoatnet.errors import EvidenceError
-from hcoatnet.evaluation.evidence import Arm, Place, check_comparable
+from hcoatnet.evaluation.evidence import Arm, Place, Subset, check_comparable
 from hcoatnet.evaluation.intervals import Estimate, Interval, Resampled, estimate, wilson
 from hcoatnet.evaluation.metrics import score
 from hcoatnet.evaluation.predictions import Floats, Predictions
@@ -28,6 +28,8 @@ FEW = 30
 """A class with fewer photos is marked."""
 DETECTABLE = 2.8
 """Standard errors that a true difference must measure to be found with 80 % power at the 5 % level: 1.96 + 0.84."""
+
+SUBSET_NAMES: Mapping[Subset, str] = {"test": "test", "val": "validation"}
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 
@@ -93,8 +95,9 @@ class Comparison:
 
     Attributes:
         init: Initial weights of the trained arms; ``none`` if no arm is trained.
+        subset: ``test`` or ``val``: the photos that all figures stand on.
         classes: Class names.
-        photos: Number of test photos.
+        photos: Number of these photos.
         groups: Number of their groups.
         support: Photos and groups of each class.
         several_photos_a_group: Whether any group holds more than one photo, so that what assumes independent photos
@@ -109,6 +112,7 @@ class Comparison:
     """
 
     init: str
+    subset: Subset
     classes: tuple[str, ...]
     photos: int
     groups: int
@@ -147,7 +151,7 @@ def compare(
 
     Raises:
         EvidenceError: The arms cannot be compared (see ``check_comparable``), there is no such reference, a class has
-            no test photo, or a number is out of its range.
+            no photo, or a number is out of its range.
     """
     if replicates < 100 or not 0.5 <= level < 1:
         raise EvidenceError(
@@ -156,7 +160,7 @@ def compare(
     _check(arms)
     main = _find_reference(arms, reference)
     photos = arms[0].replicates[0].predictions
-    support = _count_support(photos)
+    support = _count_support(photos, main.subset)
     resampling = resample(photos, replicates, seed)
     rows, macro_f1 = [], {}
     for arm in arms:
@@ -167,6 +171,7 @@ def compare(
     trained = [arm.init for arm in arms if arm.init != "none"]
     return Comparison(
         init=trained[0] if trained else "none",
+        subset=main.subset,
         classes=photos.classes,
         photos=len(photos),
         groups=len(resampling.groups.strata),
@@ -224,15 +229,16 @@ def _find_reference(arms: Sequence[Arm], name: str | None) -> Arm:
     return by_name[name]
 
 
-def _count_support(photos: Predictions) -> dict[str, tuple[int, int]]:
+def _count_support(photos: Predictions, subset: Subset) -> dict[str, tuple[int, int]]:
     support = {}
     for index, name in enumerate(photos.classes):
         of_class = photos.labels == index
         support[name] = (int(of_class.sum()), len(set(photos.groups[of_class])))
     if absent := [name for name, (count, _) in support.items() if not count]:
         raise EvidenceError(
-            f"No test photo is of the class {', '.join(absent)}, so nothing can be said of it and macro averages would "
-            "count it as 0. Split again, so that every class is tested, or leave the class out of the data."
+            f"No {SUBSET_NAMES[subset]} photo is of the class {', '.join(absent)}, so nothing can be said of it and "
+            "macro averages would count it as 0. Split again, so that every class is in every subset, or leave the "
+            "class out of the data."
         )
     return support
 

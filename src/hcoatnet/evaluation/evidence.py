@@ -2,13 +2,15 @@
 
 A *cell* is one training: one model, seed, repeat and fold. An *arm* is all cells of one model (or variant of one) from
 one kind of initial weights: a row of a comparison. A *replicate* is the out-of-fold test predictions of one seed and
-repeat: every photo once, whatever the number of folds.
+repeat: every photo once, whatever the number of folds. Settings are chosen on validation predictions, which are pooled
+in the same way.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,11 @@ from hcoatnet.evaluation.predictions import Integers, Predictions
 
 Place = tuple[int, int]
 """Repeat and fold."""
+
+Subset = Literal["test", "val"]
+"""The photos that a comparison stands on."""
+
+_JUDGED: dict[Subset, str] = {"test": "tested", "val": "validated"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +37,7 @@ class Cell:
         repeat: Repeat of the cross-validation, 0 for a hold-out split.
         fold: Fold that was tested on, 0 for a hold-out split.
         val: Predictions for the photos that chose the checkpoint.
-        test: Predictions for the photos of the fold.
+        test: Predictions for the photos of the fold; ``val`` once more in an arm that is judged on validation photos.
         train_counts: Number of training photos of each class, in the order of the classes.
         split_sha256: Digest of the cell's split file.
         config_sha256: Digest of its recipe (see ``TrainConfig.sha256``).
@@ -77,15 +84,17 @@ class Arm:
         name: The row's name.
         init: ``scratch``, ``pretrained``, or ``none`` for what is not trained.
         cells: Sorted by seed, repeat and fold.
+        subset: Photos that the arm is judged on, which the ``test`` of every cell holds.
 
     Raises:
-        EvidenceError: There is no cell, a fold is missing or stands twice, a photo is tested in two folds of a repeat,
+        EvidenceError: There is no cell, a fold is missing or stands twice, a photo is judged in two folds of a repeat,
             or the cells know different classes.
     """
 
     name: str
     init: str
     cells: tuple[Cell, ...]
+    subset: Subset = "test"
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -167,14 +176,16 @@ def _check_cells(arm: Arm) -> None:
         if again := [path for path, count in paths.items() if count > 1]:
             runs = [cell.run for cell in replicate_cells if again[0] in set(cell.test.table["path"])]
             raise EvidenceError(
-                f"{arm.name}: the photo {again[0]} is tested in two folds of one repeat ({', '.join(runs)}). The folds "
-                "are not of one split file: train them again with the same --split."
+                f"{arm.name}: the photo {again[0]} is {_JUDGED[arm.subset]} in two folds of one repeat "
+                f"({', '.join(runs)}). The folds are not of one split file: train them again with the same --split."
             )
     photos = {
         frozenset(path for cell in cells for path in cell.test.table["path"]) for cells in _by_replicate(arm.cells)
     }
     if len(photos) > 1:
-        raise EvidenceError(f"{arm.name}: its seeds and repeats tested different photos. Use one split file for all.")
+        raise EvidenceError(
+            f"{arm.name}: its seeds and repeats {_JUDGED[arm.subset]} different photos. Use one split file for all."
+        )
 
 
 def _by_replicate(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -208,7 +219,7 @@ def _check_pair(one: Arm, other: Arm) -> None:
             f"{pair}: {has.name} has repeat {repeat}, fold {fold}, which {lacks.name} lacks. Finish both studies on "
             "the same split file."
         )
-    _check_photos(one.replicates[0].predictions, other.replicates[0].predictions, pair)
+    _check_photos(one, other, pair)
     for place in one.places:
         splits = {next(cell.split_sha256 for cell in arm.cells if cell.place == place) for arm in (one, other)}
         if len(splits) > 1:
@@ -218,18 +229,18 @@ def _check_pair(one: Arm, other: Arm) -> None:
             )
 
 
-def _check_photos(one: Predictions, other: Predictions, pair: str) -> None:
-    mine, theirs = set(one.table["path"]), set(other.table["path"])
-    if odd := sorted(mine ^ theirs):
+def _check_photos(one: Arm, other: Arm, pair: str) -> None:
+    mine, theirs = (arm.replicates[0].predictions.table for arm in (one, other))
+    if odd := sorted(set(mine["path"]) ^ set(theirs["path"])):
         raise EvidenceError(
-            f"{pair}: {len(odd)} photos were tested by one of them only, first {odd[0]}. Train both on the same "
-            "manifest with the same --split."
+            f"{pair}: {len(odd)} photos were {_JUDGED[one.subset]} by one of them only, first {odd[0]}. Train both on "
+            "the same manifest with the same --split."
         )
     for column in ("label", "group"):
-        differing = (one.table[column] != other.table[column]).to_numpy()
+        differing = (mine[column] != theirs[column]).to_numpy()
         if differing.any():
             row = int(differing.argmax())
             raise EvidenceError(
-                f"{pair}: the {column} of {int(differing.sum())} photos differs, first {one.table['path'][row]}: "
-                f"{one.table[column][row]!r} and {other.table[column][row]!r}. Train both on the same manifest."
+                f"{pair}: the {column} of {int(differing.sum())} photos differs, first {mine['path'][row]}: "
+                f"{mine[column][row]!r} and {theirs[column][row]!r}. Train both on the same manifest."
             )

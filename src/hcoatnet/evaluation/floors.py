@@ -20,7 +20,7 @@ def majority(arm: Arm) -> Arm:
         arm: Any trained arm; its splits and photos are used, its predictions are not.
     """
     cells = tuple(_majority_cell(cell) for cell in arm.cells if cell.seed == arm.seeds[0])
-    return Arm(MAJORITY, "none", cells)
+    return Arm(MAJORITY, "none", cells, arm.subset)
 
 
 def _majority_cell(cell: Cell) -> Cell:

@@ -8,7 +8,7 @@ from typing import Any
 from hcoatnet.config import TrainConfig
 from hcoatnet.data.tables import read_table
 from hcoatnet.errors import EvidenceError
-from hcoatnet.evaluation.evidence import Arm, Cell
+from hcoatnet.evaluation.evidence import Arm, Cell, Subset
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
 from hcoatnet.files import sha256_of_file
 from hcoatnet.study.plan import StudyDirectory
@@ -28,7 +28,7 @@ class _Source:
     run: RunDirectory
 
 
-def collect(paths: Sequence[Path], init: str | None = None) -> list[Arm]:
+def collect(paths: Sequence[Path], init: str | None = None, subset: Subset = "test") -> list[Arm]:
     """Read the finished runs of studies, and runs of their own, into arms.
 
     Cells of several directories are joined by the row's name and the kind of initial weights, so that seeds or shards
@@ -37,6 +37,8 @@ def collect(paths: Sequence[Path], init: str | None = None) -> list[Arm]:
     Args:
         paths: Study directories and run directories.
         init: ``scratch`` or ``pretrained``: only arms of this kind.
+        subset: ``val`` judges every cell on its validation photos and opens no test prediction, so a closed test set is
+            as good as an open one.
 
     Returns:
         The arms, in the order in which their rows are planned.
@@ -61,11 +63,11 @@ def collect(paths: Sequence[Path], init: str | None = None) -> list[Arm]:
     manifests: dict[str, dict[str, str]] = {}
     for source in chosen:
         if source.run.finished:
-            arms.setdefault(source.key[:2], []).append(_read_cell(source, manifests))
+            arms.setdefault(source.key[:2], []).append(_read_cell(source, manifests, subset))
     for (name, _), cells in arms.items():
         _check_one_recipe(name, cells)
     return [
-        Arm(name, kind, tuple(sorted((cell for cell, _ in cells), key=lambda cell: (cell.seed, *cell.place))))
+        Arm(name, kind, tuple(sorted((cell for cell, _ in cells), key=lambda cell: (cell.seed, *cell.place))), subset)
         for (name, kind), cells in arms.items()
     ]
 
@@ -104,16 +106,18 @@ def _of_one_kind(sources: Sequence[_Source], init: str | None) -> list[_Source]:
     return chosen
 
 
-def _read_cell(source: _Source, manifests: dict[str, dict[str, str]]) -> tuple[Cell, TrainConfig]:
+def _read_cell(source: _Source, manifests: dict[str, dict[str, str]], subset: Subset) -> tuple[Cell, TrainConfig]:
     run, (_, _, seed, repeat, fold) = source.run, source.key
     config, metrics = run.settings(), run.results()
-    if "test" not in metrics["subsets"]:
+    if subset not in metrics["subsets"]:
         raise EvidenceError(
             f"The test set of {run.path} is closed (--no-evaluate-test), so there is nothing to compare: validation "
-            "photos chose its checkpoint. Train the final study with the test set open."
+            "photos chose its checkpoint. Train the final study with the test set open; to choose settings, use "
+            "`hcoatnet compare --subset val`."
         )
     subsets = _read_subsets(run, metrics)
-    test, val = (_read_table(run, subset, subsets[subset]) for subset in ("test", "val"))
+    val = _read_table(run, "val", subsets["val"])
+    test = val if subset == "val" else _read_table(run, "test", subsets["test"])
     labels = _read_labels(run, manifests)
     training = [labels[path] for path in subsets["train"]]
     cell = Cell(

@@ -7,13 +7,14 @@ from typing import Any
 
 from hcoatnet.evaluation.calibration_file import CALIBRATION_FORMAT, calibration_of_study
 from hcoatnet.evaluation.comparison import Comparison, compare
+from hcoatnet.evaluation.evidence import Subset
 from hcoatnet.evaluation.floors import MAJORITY, majority
 from hcoatnet.evaluation.subgroups import Subgroups, subgroups
 from hcoatnet.files import write_json
 from hcoatnet.study.ablation import CONFIDENT, confident_errors
 from hcoatnet.study.collect import collect
 
-COMPARISON_NAME = "comparison.json"
+COMPARISON_NAMES: Mapping[Subset, str] = {"test": "comparison.json", "val": "comparison_val.json"}
 CALIBRATION_NAME = "calibration.json"
 
 
@@ -25,7 +26,7 @@ class Verdict:
         comparison: Estimates and differences of all rows, the majority row among them.
         confident_errors: Of each row, the share of photos that are wrong with a probability of at least ``CONFIDENT``.
         subgroups: For each column asked for, one table a trained row.
-        calibration: Content of ``calibration.json`` of each trained row.
+        calibration: Content of ``calibration.json`` of each trained row; empty on validation photos.
         sources: Names of the directories.
     """
 
@@ -42,6 +43,7 @@ def judge(
     reference: str | None = None,
     by: Sequence[str] = (),
     init: str | None = None,
+    subset: Subset = "test",
     draws: int = 2000,
     seed: int = 0,
 ) -> Verdict:
@@ -52,6 +54,7 @@ def judge(
         reference: Row that the others are compared with.
         by: Metadata columns for subgroups.
         init: Only rows that began from these weights.
+        subset: Photos that every cell is judged on; ``val`` opens no test prediction.
         draws: Bootstrap draws.
         seed: Seed of the draws and permutations.
 
@@ -59,7 +62,7 @@ def judge(
         EvidenceError: The directories cannot be compared; see :func:`hcoatnet.study.collect.collect` and
             :func:`hcoatnet.evaluation.comparison.compare`.
     """
-    trained = collect(paths, init)
+    trained = collect(paths, init, subset)
     floor = [] if any(arm.name == MAJORITY for arm in trained) else [majority(trained[0])]
     arms = [*trained, *floor]
     comparison = compare(arms, reference, replicates=draws, seed=seed)
@@ -69,13 +72,14 @@ def judge(
         subgroups={
             column: tuple(subgroups(arm, column, replicates=draws, seed=seed) for arm in trained) for column in by
         },
-        calibration={arm.name: calibration_of_study(arm) for arm in trained},
+        calibration={arm.name: calibration_of_study(arm) for arm in trained} if subset == "test" else {},
         sources=tuple(path.resolve().name for path in paths),
     )
 
 
 def write_verdict(verdict: Verdict, folder: Path) -> Path:
-    """Write ``comparison.json`` and ``calibration.json`` into ``folder`` and give the path of the first."""
+    """Write the comparison, and the calibration where there is one, into ``folder`` and give the path of the first."""
+    name = COMPARISON_NAMES[verdict.comparison.subset]
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "format": 1,
@@ -84,6 +88,7 @@ def write_verdict(verdict: Verdict, folder: Path) -> Path:
         "confident_errors": {"threshold": CONFIDENT, "share": dict(verdict.confident_errors)},
         "subgroups": {name: [part.to_json() for part in parts] for name, parts in verdict.subgroups.items()},
     }
-    write_json(folder / CALIBRATION_NAME, {"format": CALIBRATION_FORMAT, "rows": dict(verdict.calibration)})
-    write_json(folder / COMPARISON_NAME, content)
-    return folder / COMPARISON_NAME
+    if verdict.calibration:
+        write_json(folder / CALIBRATION_NAME, {"format": CALIBRATION_FORMAT, "rows": dict(verdict.calibration)})
+    write_json(folder / name, content)
+    return folder / name

@@ -1,11 +1,11 @@
 """Two operations whose backward pass torch computes slowly in bf16 on a CPU, put down to matrix products.
 
-- **Depthwise convolution.** oneDNN takes ten to forty times as long for the gradient of the weights as for the
-  convolution itself. At a row offset d, the gradient for all column offsets e is a sum along the diagonals of one
-  product for each channel:
+- **Depthwise convolution.** With kernels over 3 × 3, oneDNN takes ten to forty times as long for the gradient of the
+  weights as for the convolution itself, and with a stride s as long for that of the photos. At a row offset d, the
+  gradient of the weights for all column offsets e is a sum along the diagonals of one product for each channel:
 
-      M_d[c] = Σ_{b,y} grad[b, c, y, :] · padded[b, c, y + d, :]ᵀ     (W × (W + k − 1))
-      gradient[c, d, e] = Σ_x M_d[c][x, x + e]
+      M_d[c] = Σ_{b,y} grad[b, c, y, :] · padded[b, c, s y + d, :]ᵀ
+      gradient[c, d, e] = Σ_x M_d[c][x, s x + e]
 
 - **Attention.** torch's fused kernel gains nothing from bf16 there. Plain products keep the attention of all tokens in
   memory, (B, heads, N, N) in bf16, from the forward to the backward pass.
@@ -14,7 +14,7 @@ Both round to bf16 as torch does where it computes the same operations unfused u
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,15 +22,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import TorchFunctionMode
 
 LOW = torch.bfloat16
+
+SMALL_KERNEL = 3
+"""Largest kernel for which oneDNN is quick with the gradient of the weights."""
+
+Sides = tuple[int, int]
+"""Down and across."""
 
 
 class MatrixProducts(TorchFunctionMode):
     """While entered, depthwise convolutions and attention of a training step under bf16 autocast are computed so.
 
-    What it does not cover (strides, dilation, attention with dropout or a causal mask) is left to torch.
+    What it does not cover (dilation, padding by a word, attention with dropout or a causal mask) is left to torch.
     """
 
     def __torch_function__(
@@ -39,7 +46,7 @@ class MatrixProducts(TorchFunctionMode):
         """Called by torch for each of its functions."""
         kwargs = kwargs or {}
         if func is torch.conv2d and is_covered_convolution(*args, **kwargs):
-            return _DepthwiseConvolution.apply(*args[:3])
+            return _DepthwiseConvolution.apply(*args)
         if func is functional.scaled_dot_product_attention and is_covered_attention(*args, **kwargs):
             return _attention(*args, **kwargs)
         return func(*args, **kwargs)
@@ -60,13 +67,12 @@ def is_covered_convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> bool:
-    """Whether a convolution is depthwise, of stride 1, and keeps the size of the map; arguments as torch's."""
-    sides = weight.shape[2:]
+    """Whether a convolution is depthwise, not dilated and padded by numbers; arguments as torch's."""
     return (
         groups == weight.shape[0] == photos.shape[1] > 1
-        and all(side % 2 == 1 and side > 1 for side in sides)
-        and stride == dilation == (1, 1)
-        and padding == tuple(side // 2 for side in sides)
+        and weight.shape[2:] != (1, 1)
+        and dilation == (1, 1)
+        and all(isinstance(sides, tuple) for sides in (stride, padding))
     )
 
 
@@ -87,57 +93,88 @@ def is_covered_attention(
 
 class _DepthwiseConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, photos: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        photos: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sides,
+        padding: Sides,
+        dilation: Sides,
+        groups: int,
+    ) -> Tensor:
         low, kernel = photos.to(LOW), weight.to(LOW)
         ctx.save_for_backward(low, kernel)
+        ctx.settings = stride, padding, dilation, groups
         ctx.dtypes = photos.dtype, weight.dtype, None if bias is None else bias.dtype
-        return _depthwise(low, kernel, None if bias is None else bias.to(LOW))
+        return torch.conv2d(low, kernel, None if bias is None else bias.to(LOW), *ctx.settings)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         photos, kernel = ctx.saved_tensors
         photos_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        stride, padding, _, _ = ctx.settings
         grad_photos = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:  # by the same convolution with its kernels turned by 180°
-            grad_photos = _depthwise(grad, kernel.flip(2, 3)).to(photos_dtype)
+        if ctx.needs_input_grad[0]:
+            grad_photos = photo_gradient(photos.shape, kernel, grad, stride, padding).to(photos_dtype)
         if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(photos, grad, kernel.shape[2], kernel.shape[3]).to(weight_dtype)
+            small = max(kernel.shape[2:]) <= SMALL_KERNEL
+            grad_weight = (
+                conv2d_weight(photos, kernel.shape, grad, *ctx.settings)  # type: ignore[no-untyped-call]
+                if small
+                else weight_gradient(photos, grad, kernel.shape[2:], stride, padding)
+            ).to(weight_dtype)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 2, 3), dtype=bias_dtype)
-        return grad_photos, grad_weight, grad_bias
+        return grad_photos, grad_weight, grad_bias, None, None, None, None
 
 
-def _depthwise(photos: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    padding = [side // 2 for side in kernel.shape[2:]]
-    return torch.conv2d(photos, kernel, bias, padding=padding, groups=len(kernel))
+def photo_gradient(shape: torch.Size, kernel: Tensor, grad: Tensor, stride: Sides, padding: Sides) -> Tensor:
+    """Gradient of what a depthwise convolution read, (B, C, H, W) = ``shape``, from that of what came out.
+
+    A stride is put down to a stride of 1: what comes out in between has no gradient.
+    """
+    if stride != (1, 1):
+        sides = [
+            side + 2 * border - span + 1
+            for side, border, span in zip(shape[2:], padding, kernel.shape[2:], strict=True)
+        ]
+        spread = grad.new_zeros(*shape[:2], *sides).contiguous(memory_format=torch.channels_last)
+        spread[:, :, :: stride[0], :: stride[1]][:, :, : grad.shape[2], : grad.shape[3]] = grad
+        grad = spread
+    found: Tensor = conv2d_input(shape, kernel, grad, 1, padding, 1, len(kernel))  # type: ignore[no-untyped-call]
+    return found
 
 
-def weight_gradient(photos: Tensor, grad: Tensor, down: int, across: int) -> Tensor:
+def weight_gradient(
+    photos: Tensor, grad: Tensor, kernel: Sequence[int], stride: Sides = (1, 1), padding: Sides = (0, 0)
+) -> Tensor:
     """Gradient of a depthwise convolution's weights.
 
     Args:
         photos: What was convolved, (B, C, H, W).
-        grad: Gradient of what came out, (B, C, H, W).
-        down: Height of the kernels, odd; padding is half of it, the stride 1.
-        across: Width of the kernels, odd, likewise.
+        grad: Gradient of what came out, (B, C, H', W').
+        kernel: Height and width of the kernels.
+        stride: Down and across.
+        padding: Rows above and below, columns left and right.
 
     Returns:
-        (C, 1, down, across), summed in float32, or in float64 where the inputs are.
+        (C, 1, *kernel), summed in float32, or in float64 where the inputs are.
     """
     batch, channels, height, width = grad.shape
-    border = (across // 2, across // 2, 0, 0, down // 2, down // 2)
-    padded = functional.pad(photos.permute(1, 2, 0, 3), border)  # (C, H + down − 1, B, W + across − 1)
+    (down, across), (step, skip), (rows, columns) = kernel, stride, padding
+    padded = functional.pad(photos.permute(1, 2, 0, 3), (columns, columns, 0, 0, rows, rows))
     wide = padded.shape[3]
     grads = grad.permute(1, 3, 2, 0).reshape(channels, width, height * batch)
     products = torch.stack(
         [
-            torch.bmm(grads, padded[:, offset : offset + height].reshape(channels, height * batch, wide))
+            torch.bmm(grads, padded[:, offset::step][:, :height].reshape(channels, height * batch, wide))
             for offset in range(down)
         ],
         dim=1,
-    )  # (C, down, W, W + across − 1)
-    strides = (down * width * wide, width * wide, 1, wide + 1)
+    )  # (C, down, W', W + 2 · columns)
+    strides = (down * width * wide, width * wide, 1, wide + skip)
     diagonals = products.as_strided((channels, down, across, width), strides)
     return diagonals.sum(-1, dtype=torch.promote_types(products.dtype, torch.float32)).unsqueeze(1)
 
