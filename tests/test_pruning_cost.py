@@ -34,6 +34,23 @@ def test_the_counts_are_those_of_the_models(model):
     assert (row["parameters"], row["multiply_adds"]) == (summary.parameters, summary.multiply_adds)
 
 
+def test_the_page_has_the_figures_of_the_study():
+    study = json.loads((ROOT / "docs/results/pad_ufes_20/window.json").read_text(encoding="utf-8"))
+    assert f"{study['photos']:,} test photos" in PAGE
+    for row in study["rows"][:2]:
+        f1, accuracy, log_loss = (row["metrics"][name] for name in ("macro_f1", "accuracy", "log_loss"))
+        interval = f1["bca"]
+        assert (
+            f"| {row['name']} | {f1['value']:.3f} ({interval['low']:.3f}–{interval['high']:.3f}) | "
+            f"{accuracy['value']:.3f} | {log_loss['value']:.3f} |"
+        ) in PAGE
+    (found,) = [one for one in study["differences"] if one["name"] == "h_coatnet_window_atto"]
+    value, interval = found["macro_f1"]["value"], found["macro_f1"]["bca"]
+    sentence = f"{value:+.3f} ({interval['low']:+.3f} to {interval['high']:+.3f}), {found['verdict']}."
+    assert sentence.replace("-", "−") in PAGE
+    assert f"(p = {found['corrected_t']['p_holm']:.3f})" in PAGE
+
+
 def test_a_ratio_compares_the_least_times():
     found = pruning_cost.ratio(np.array([4.0, 2.0, 3.0]), np.array([1.0, 2.0, 1.5]))
     assert found == {"value": 2.0, "low": 1.2, "high": 3.6}

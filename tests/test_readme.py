@@ -106,9 +106,8 @@ def test_the_commands_of_a_page_run_in_order(page, workplace, in_process, capsys
         study = "study" if page.name == "report.md" else "studies/pad"
         assert run(app, ["study", "run", "--config", "rows.yaml", "--out", study, *place]) == 0
         assert run(app, ["train", "--model", "cnn", "--out", "runs/first", *place]) == 0
-    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S)):
-        assert number == 0
-        (workplace / "study.yaml").write_text(text, encoding="utf-8")
+    for name, text in re.findall(r"```yaml\n# (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        (workplace / name).write_text(text, encoding="utf-8")
     for line in commands(page):
         tokens = shrunk(shlex.split(line, comments=True)[1:])
         assert run(app, tokens) == 0, (line, capsys.readouterr())
