@@ -1,16 +1,18 @@
-"""Memory of training, and of predicting ever more photos: (f) of the suite.
+"""Memory of training, of reading and of predicting ever more photos: (f) of the suite.
 
 Training: the largest memory of a process and its loader processes together, looked at five times a second, shared pages
-counted once. Predicting: the largest resident size of the command. Mapped files count, so a cache of photos does, too;
+counted once. Reading: an epoch of the loader over drawn photos, without a model; mapped files do not count. Predicting:
+the largest resident size of the command. In the first and the last, mapped files count, so a cache of photos does, too;
 the system takes such pages back when it needs them.
 """
 
+import json
 import shutil
 import statistics
 
 from collection import collect, read_photos
-from contestant import alternate
-from measured import CommandError, hcoatnet, measured
+from contestant import FOLDER, alternate
+from measured import CommandError, hcoatnet, measured, python
 from results import Part, Raw
 from setting import Setting
 from specimen import make_specimen
@@ -22,13 +24,14 @@ ROUNDS = 2
 
 
 def measure(setting: Setting) -> Part:
-    """Training of every subject, then predictions."""
+    """Training of every subject, then an epoch of reading, then predictions."""
     part = Part(TITLE)
     _measure_training(part, setting)
-    try:
-        _measure_predictions(part, setting)
-    except CommandError as error:
-        part.notes.append(f"predictions: not measured: {error}")
+    for what, measure_one in (("reading", _measure_reading), ("predictions", _measure_predictions)):
+        try:
+            measure_one(part, setting)
+        except CommandError as error:
+            part.notes.append(f"{what}: not measured: {error}")
     return part
 
 
@@ -49,6 +52,18 @@ def _measure_training(part: Part, setting: Setting) -> None:
             part.add(Raw(f"{label} / {name}", "MiB", tuple(report["memory_with_workers"] for report in found)))
         part.compare(f"{label} / {OURS} to {PLAIN}", f"{label} / {OURS}", f"{label} / {PLAIN}")
         part.compare(f"{label} / {OURS} to {TIMM}", f"{label} / {OURS}", f"{label} / {TIMM}")
+
+
+def _measure_reading(part: Part, setting: Setting) -> None:
+    folder, counts = setting.work / "memory" / "reading", setting.scale.read_photos
+    for count in counts:
+        log = folder / f"{count}.log"
+        measured(python(str(FOLDER / "reading.py"), str(folder), "--photos", str(count)), setting.threads, log)
+        found = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+        part.add(Raw(f"reading {count} photos, own memory", "MiB", (found["most"],)))
+        part.add(Raw(f"reading {count} photos, filling the cache", "s", (found["filling_seconds"],)))
+    names = [f"reading {count} photos, own memory" for count in (counts[-1], counts[0])]
+    part.compare(f"reading {counts[-1]} photos to {counts[0]}, own memory", *names)
 
 
 def _measure_predictions(part: Part, setting: Setting) -> None:

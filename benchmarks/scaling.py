@@ -41,8 +41,11 @@ def _middle(setting: Setting) -> int:
     return grid[len(grid) // 2]
 
 
-def _collect(setting: Setting, photos: Sequence[Photo], name: str, count: int, **more: Any) -> Collection:
-    return collect(photos, setting.work / "scaling" / name / "photos", train=count, val=max(24, count // 8), **more)
+def _collect(
+    setting: Setting, photos: Sequence[Photo], name: str, count: int, classes: int = 0, **more: Any
+) -> Collection:
+    val = max(24, count // 8, classes)  # each class must be there
+    return collect(photos, setting.work / "scaling" / name / "photos", train=count, val=val, **more)
 
 
 def _settings(setting: Setting, size: int) -> dict[str, object]:
@@ -116,7 +119,7 @@ def _measure_classes(part: Part, setting: Setting, photos: Sequence[Photo]) -> N
             return f"class-{number % classes:04}"
 
         collections[classes] = _collect(
-            setting, photos, f"classes-{classes}", max(_middle(setting), classes), label=drawn
+            setting, photos, f"classes-{classes}", max(_middle(setting), classes), classes, label=drawn
         )
     entrants = {
         f"classes {classes}": product(made, f"classes-{classes}", _settings(setting, BASE_SIZE))

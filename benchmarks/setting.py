@@ -24,6 +24,7 @@ class Scale:
         inference_rounds: Turns of each way to answer.
         inference_seconds: Least seconds of a turn.
         start_rounds: Turns of each command whose start is timed.
+        read_photos: Numbers of photos in the memory of an epoch of reading.
         predict_photos: Numbers of photos in the memory of ``predict``.
         scaling_model: Model of the grid.
         scaling_rounds: Epochs of each point of the grid; the first is reported apart.
@@ -31,7 +32,7 @@ class Scale:
         grid_sizes: Sides of photos, in pixels.
         grid_classes: Numbers of classes.
         target: Model and size of the race to a fixed score.
-        target_epochs: Epochs of the plain script in it.
+        target_epochs: Epochs of the plain script in it; those of the published recipe.
         target_seeds: Races.
     """
 
@@ -50,6 +51,7 @@ class Scale:
     inference_rounds: int = 5
     inference_seconds: float = 0.4
     start_rounds: int = 5
+    read_photos: tuple[int, ...] = (1000, 100_000)
     predict_photos: tuple[int, ...] = (32, 256, 1024)
     scaling_model: str = "h_coatnet_atto"
     scaling_rounds: int = 3
@@ -57,7 +59,7 @@ class Scale:
     grid_sizes: tuple[int, ...] = (64, 96, 128)
     grid_classes: tuple[int, ...] = (2, 6, 48)
     target: Subject = ("h_coatnet_atto", 96)
-    target_epochs: int = 14
+    target_epochs: int = 30
     target_seeds: tuple[int, ...] = (1,)
 
 
@@ -74,6 +76,7 @@ QUICK = replace(
     inference_rounds=4,
     inference_seconds=0.3,
     start_rounds=3,
+    read_photos=(1000, 10_000),
     predict_photos=(32, 256),
     scaling_rounds=2,
     grid_photos=(48, 96, 192),

@@ -39,6 +39,7 @@ TINY_SCALE = replace(
     inference_rounds=2,
     inference_seconds=0.01,
     start_rounds=1,
+    read_photos=(20, 40),
     predict_photos=(4, 8),
     scaling_model="test_convnext",
     scaling_rounds=2,

@@ -71,6 +71,7 @@ def undisturbed(manifest_file, tmp_path_factory):
     def count(_, kind, path, half):
         seen.append(kind)
 
+    out.mkdir()
     with Trap(out, count).set():
         assert run(app, ["train", "--data", str(manifest_file), "--out", str(out), *flags(UNCACHED)]) == 0
     return Undisturbed(out, sum(kind in ("create", "write", "append") for kind in seen))

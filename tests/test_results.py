@@ -127,3 +127,28 @@ def test_the_average_of_two_folds_is_that_of_the_measurement():
         covered = " | ".join(f"{100 * one['coverage']:.1f} %" for one in (single, average))
         pairs = [f"{single[key]:.{n}f} → {average[key]:.{n}f}" for key, n in (("set_size", 2), ("accuracy", 3))]
         assert f"| {name} | {covered} | {pairs[0]} | {pairs[1]} |" in page
+
+
+def test_the_kills_survived_are_those_of_the_harness():
+    found = json.loads((DOCS / "results" / "crash_safety.json").read_text(encoding="utf-8"))
+    page = (DOCS / "explanation" / "reliability.md").read_text(encoding="utf-8")
+    shown = {"training": "training", "study": "a study of two cells", "report": "a report",
+             "bundle": "a bundle over an earlier one"}  # fmt: skip
+    parts = found["parts"]
+    assert parts.keys() == shown.keys()
+    assert found["kills"] == sum(part["kills"] for part in parts.values()) >= 100
+    assert found["faults"] == 0 == sum(len(part["problems"]) + len(part["differences"]) for part in parts.values())
+    for name, part in parts.items():
+        inside = sum(part["inside"].values())
+        counts = f"{part['kills']} | {inside} | {part['finished']} | {part['files_read']:,} | 0 | 0"
+        assert f"| {shown[name]} | {counts} |" in page
+    flat = " ".join(page.split())
+    assert f"{found['kills']} kills in all (seed {found['seed']}," in flat
+    left, torn = (sum(part[name] for part in parts.values()) for name in ("leftovers", "torn"))
+    assert f"{left} temporary files and folders and {torn} torn lines were found" in flat
+    phases = parts["training"]["phases"]
+    assert (
+        f"{phases['before it has begun']} fell before the run had begun, {phases['first epoch']} into the first" in flat
+    )
+    between, after = phases["after the first checkpoint"], phases["tables, figures, report"]
+    assert f"{between} between the first checkpoint and the tables, {after} into tables, figures and report" in flat
