@@ -130,8 +130,10 @@ def main() -> None:
     parser.add_argument("--fixed", action="store_true", help="train on one batch again and again")
     parser.add_argument("--paced", action="store_true")
     given = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
     pace = Pace(given.paced)
+    from hcoatnet.threads import spin_briefly
+
+    spin_briefly(os.environ)  # as the command line does
     import yaml
     from rich.console import Console
 

@@ -28,6 +28,7 @@ from hcoatnet.commands import (
 from hcoatnet.errors import ConfigError, HCoAtNetError
 from hcoatnet.interruption import Terminated
 from hcoatnet.terminal import accept_every_sign, print_error, report_error
+from hcoatnet.threads import spin_briefly
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -56,12 +57,8 @@ def main() -> None:
 
 
 def run_and_exit(chosen: App) -> None:
-    """Run the command line of this process.
-
-    OpenMP's threads wait by spinning unless told otherwise before torch is loaded; beside any other busy process that
-    made training several times slower.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Run the command line of this process."""
+    spin_briefly(os.environ)
     sys.exit(run(chosen, sys.argv[1:]))
 
 

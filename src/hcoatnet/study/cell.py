@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from hcoatnet.config import TrainConfig
+from hcoatnet.threads import spin_briefly
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -104,7 +105,8 @@ def run_cell(name: str, settings: Mapping[str, Any], folder: Path, threads: int,
     started = time.monotonic()
     if lifelines.stopped:
         return Outcome(name, "interrupted", 0.0, "")
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    spin_briefly(environment)
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "hcoatnet.study.cell"],
