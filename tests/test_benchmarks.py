@@ -169,7 +169,7 @@ def test_an_unknown_part_is_named():
         [sys.executable, BENCHMARKS / "speed.py", "--data", "x.csv", "--only", "speeed"], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "unknown part 'speeed'; choose from training" in done.stderr
+    assert "unknown part 'speeed'; choose from step" in done.stderr
 
 
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9), positive)
