@@ -181,31 +181,3 @@ def test_ten_kills(tmp_path):
         assert (part["problems"], part["differences"]) == ([], []), f"seed {seed}"
         assert part["finished"] > 0
         assert part["files_read"] > 0
-
-
-@pytest.mark.slow
-def test_the_harness_notices_what_a_crash_would_spoil(tmp_path):
-    """With writing that is not done at once, and with a resume that forgets the average, it finds faults."""
-    spoilt = SUITE.replace(
-        "import crash_safety",
-        """import crash_safety
-from hcoatnet import files
-from hcoatnet.training import loop
-restore = loop.Learner.restore
-def forgetful(self, state):
-    restore(self, state)
-    self.updates += 1
-loop.Learner.restore = forgetful
-files.replace_file = lambda path, write: write(path)
-""",
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", spoilt, str(BENCHMARKS), str(tmp_path), json.dumps({"training": 16}), "1"],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stderr
-    (part,) = json.loads(done.stdout).values()
-    assert part["problems"]
-    assert "weights.safetensors" in part["differences"]
