@@ -102,6 +102,18 @@ def test_the_switch_uses_them_for_gradients_in_bf16_only(monkeypatch, name, oper
     assert used == operations
 
 
+def test_arguments_may_be_named():
+    torch.manual_seed(0)
+    photos, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 1, 5, 5, requires_grad=True)
+    placed = ((1, 1), (2, 2), (1, 1), 4)
+    named = dict(zip(("stride", "padding", "dilation", "groups"), placed, strict=True))
+    with torch.autocast("cpu", torch.bfloat16), MatrixProducts():
+        by_name = torch.conv2d(input=photos, weight=weight, bias=None, **named)
+        by_place = torch.conv2d(photos, weight, None, *placed)
+    assert "_DepthwiseConvolution" in type(by_name.grad_fn).__name__
+    assert torch.equal(by_name, by_place)
+
+
 @pytest.mark.parametrize(
     "convolution",
     [

@@ -45,10 +45,10 @@ class MatrixProducts(TorchFunctionMode):
     ) -> Any:
         """Called by torch for each of its functions."""
         kwargs = kwargs or {}
-        if func is torch.conv2d and is_covered_convolution(*args, **kwargs):
-            return _DepthwiseConvolution.apply(*args)
-        if func is functional.scaled_dot_product_attention and is_covered_attention(*args, **kwargs):
-            return _attention(*args, **kwargs)
+        if func is torch.conv2d:
+            return _conv2d(*args, **kwargs)
+        if func is functional.scaled_dot_product_attention:
+            return _scaled_dot_product_attention(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -58,25 +58,27 @@ def matrix_products(device: str) -> AbstractContextManager[Any]:
     return MatrixProducts() if low and torch.is_grad_enabled() else nullcontext()
 
 
-def is_covered_convolution(
-    photos: Tensor,
+def _conv2d(
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> bool:
-    """Whether a convolution is depthwise, not dilated and padded by numbers; arguments as torch's."""
-    return (
-        groups == weight.shape[0] == photos.shape[1] > 1
+) -> Any:
+    """In the place of torch's: a depthwise convolution that is not dilated and is padded by numbers."""
+    covered = (
+        groups == weight.shape[0] == input.shape[1] > 1
         and weight.shape[2:] != (1, 1)
         and dilation == (1, 1)
         and all(isinstance(sides, tuple) for sides in (stride, padding))
     )
+    convolve = _DepthwiseConvolution.apply if covered else torch.conv2d
+    return convolve(input, weight, bias, stride, padding, dilation, groups)
 
 
-def is_covered_attention(
+def _scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -85,10 +87,16 @@ def is_covered_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> bool:
-    """Whether attention has no dropout and no mask but one that is added; arguments as torch's."""
+) -> Any:
+    """In the place of torch's: attention without dropout, and without a mask but one that is added."""
     added = attn_mask is None or attn_mask.dtype != torch.bool
-    return added and dropout_p == 0 and not is_causal and not enable_gqa
+    if not added or dropout_p or is_causal or enable_gqa:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    mask = None if attn_mask is None else attn_mask.to(LOW)
+    return Attention.apply(query.to(LOW), key.to(LOW), value.to(LOW), mask, scale)
 
 
 class _DepthwiseConvolution(torch.autograd.Function):
@@ -140,7 +148,9 @@ def photo_gradient(shape: torch.Size, kernel: Tensor, grad: Tensor, stride: Side
             side + 2 * border - span + 1
             for side, border, span in zip(shape[2:], padding, kernel.shape[2:], strict=True)
         ]
-        spread = grad.new_zeros(*shape[:2], *sides).contiguous(memory_format=torch.channels_last)
+        spread = torch.empty(
+            (*shape[:2], *sides), dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+        ).zero_()
         spread[:, :, :: stride[0], :: stride[1]][:, :, : grad.shape[2], : grad.shape[3]] = grad
         grad = spread
     found: Tensor = conv2d_input(shape, kernel, grad, 1, padding, 1, len(kernel))  # type: ignore[no-untyped-call]
@@ -177,22 +187,6 @@ def weight_gradient(
     strides = (down * width * wide, width * wide, 1, wide + skip)
     diagonals = products.as_strided((channels, down, across, width), strides)
     return diagonals.sum(-1, dtype=torch.promote_types(products.dtype, torch.float32)).unsqueeze(1)
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    mask = None if attn_mask is None else attn_mask.to(LOW)
-    result: Tensor = Attention.apply(query.to(LOW), key.to(LOW), value.to(LOW), mask, scale)
-    return result
 
 
 class Attention(torch.autograd.Function):
