@@ -53,28 +53,24 @@ def file_system() -> Finding:
     """Whether the working folder replaces files whole, keeps locks, and tells names apart; each is tried."""
     with tempfile.TemporaryDirectory(prefix=".hcoatnet-doctor-", dir=Path.cwd()) as name:
         folder = Path(name)
-        broken = [
-            what
-            for what, works in (
-                ("a file cannot be replaced by another", _replaces(folder)),
-                ("a lock does not keep a second process out", _locks(folder)),
-            )
-            if not works
-        ]
-        odd = [
-            what
-            for what, works in (
-                ("names that differ only in capitals are one file", _tells_case(folder)),
-                ("accents in file names are changed", _keeps_accents(folder)),
-            )
-            if not works
-        ]
+        broken = _failing(
+            ("a file cannot be replaced by another", _replaces(folder)),
+            ("a lock does not keep a second process out", _locks(folder)),
+        )
+        odd = _failing(
+            ("names that differ only in capitals are one file", _tells_case(folder)),
+            ("accents in file names are changed", _keeps_accents(folder)),
+        )
     if broken:
         return Finding("problem", "; ".join(broken), "Keep runs and studies on a local disk (--out).")
     if odd:
         advice = "Take care with photos from other systems: scan them here, not there."
         return Finding("warning", "; ".join(odd), advice)
     return Finding("ok", "files are replaced whole, locks hold, names are kept as they are")
+
+
+def _failing(*tried: tuple[str, bool]) -> list[str]:
+    return [what for what, works in tried if not works]
 
 
 def _places() -> dict[str, Path]:
