@@ -8,9 +8,9 @@ import yaml
 
 from hcoatnet.config import (
     PROTOCOLS,
+    Protocol,
     TrainConfig,
     protocol_file,
-    read_settings,
     resolve_config,
     settings_fields,
     stored_settings,
@@ -32,10 +32,35 @@ def test_precedence_defaults_protocol_file_flags(tmp_path):
 
 
 def test_the_protocol_wins_over_a_default_and_loses_to_a_flag():
-    image_size = read_settings(protocol_file("quick"))["image_size"]
+    image_size = Protocol.read("quick").settings["image_size"]
     assert image_size != TrainConfig.image_size
     assert resolve_config({"protocol": "quick"}).image_size == image_size
     assert resolve_config({"protocol": "quick", "image_size": 100}).image_size == 100
+
+
+def test_what_a_protocol_says_of_pretrained_weights_holds_for_them_alone_and_loses_to_a_file(tmp_path, monkeypatch):
+    protocol = tmp_path / "quick.yaml"
+    protocol.write_text(protocol_file("quick").read_text() + "pretrained:\n  lr: 0.0003\n  epochs: 5\n")
+    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    file = tmp_path / "mine.yaml"
+    file.write_text("protocol: quick\ninit: pretrained:a.pth\nepochs: 7\n")
+    scratch, pretrained = resolve_config({"protocol": "quick"}), resolve_config({}, file)
+    assert (scratch.lr, scratch.epochs) == (0.001, 24)
+    assert (pretrained.lr, pretrained.epochs) == (0.0003, 7)
+    assert resolve_config({"lr": 0.1}, file).lr == 0.1
+    assert resolve_config({"init": "scratch"}, file).lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [("{lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"), ("[1]", "'pretrained' must hold"), ("{lr: -1}", "'lr'")],
+)
+def test_a_mistake_in_what_a_protocol_says_of_pretrained_weights_is_named(section, message, tmp_path, monkeypatch):
+    protocol = tmp_path / "quick.yaml"
+    protocol.write_text(protocol_file("quick").read_text() + f"pretrained: {section}\n")
+    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    with pytest.raises(ConfigError, match=message):
+        resolve_config({"protocol": "quick"})
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

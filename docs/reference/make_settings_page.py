@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
-from hcoatnet.config import GROUPS, PROTOCOLS, as_flag, protocol_file, read_settings, settings_fields
+from hcoatnet.config import GROUPS, PROTOCOLS, Protocol, settings_fields
+from hcoatnet.settings import as_flag
 
 PAGE = Path(__file__).with_name("settings.md")
 
 
 def settings_page() -> str:
     """The page as Markdown: a table a group, with the default and what each protocol says."""
-    protocols = {name: read_settings(protocol_file(name)) for name in PROTOCOLS}
+    columns = {}
+    for name in PROTOCOLS:
+        protocol = Protocol.read(name)
+        columns[name] = protocol.settings
+        if protocol.pretrained:
+            columns[f"{name}, pretrained"] = {**protocol.settings, **protocol.pretrained}
     lines = [
         "# Settings",
         "",
@@ -19,11 +25,11 @@ def settings_page() -> str:
         "This page is made from the code by `python docs/reference/make_settings_page.py`.",
     ]
     for group in GROUPS:
-        lines += ["", f"## {group}", "", f"| flag | meaning | default | {' | '.join(PROTOCOLS)} |"]
-        lines.append("|---" * (3 + len(PROTOCOLS)) + "|")
+        lines += ["", f"## {group}", "", f"| flag | meaning | default | {' | '.join(columns)} |"]
+        lines.append("|---" * (3 + len(columns)) + "|")
         for one, _ in settings_fields():
             if one.metadata["group"] == group:
-                told = [_shown(protocols[name][one.name]) if one.name in protocols[name] else "–" for name in PROTOCOLS]
+                told = [_shown(said[one.name]) if one.name in said else "–" for said in columns.values()]
                 default = _shown(one.default) if isinstance(one.default, bool | int | float | str) else "–"
                 cells = [f"`{as_flag(one.name)}`", one.metadata["help"] + _range(one.metadata), default, *told]
                 lines.append("| " + " | ".join(cells) + " |")

@@ -6,21 +6,16 @@ Precedence: defaults < protocol < ``--config`` file < flags. Paths in a YAML fil
 import difflib
 import hashlib
 import json
-import os
-import types
 from collections.abc import Collection, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from hcoatnet.errors import ConfigError
+from hcoatnet.settings import Scalar, as_flag, converted, in_range, rebased, relative_to, setting, wrong
 
-Scalar = str | int | float | bool
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Views = Literal["one", "flips", "dihedral"]
-
-SYNTHETIC = Path("synthetic")
-"""Value of ``data`` that asks for the drawn set instead of photos."""
 
 PROTOCOLS = ("paper", "strict", "quick")
 DEFAULT_PROTOCOL = "strict"
@@ -31,36 +26,6 @@ STEP = 32
 DATA, MODEL, OPTIMISATION = "Data", "Model", "Optimisation"
 REGULARISATION, AUGMENTATION, EXECUTION = "Regularisation", "Augmentation", "Execution"
 GROUPS = (MODEL, DATA, OPTIMISATION, REGULARISATION, AUGMENTATION, EXECUTION)
-
-
-def setting(
-    default: Any,
-    help: str,
-    group: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    recipe: bool = True,
-    later: bool = False,
-    example: str = "",
-) -> Any:
-    """A dataclass field with its help text, the panel it stands in and its range, both ends allowed.
-
-    ``recipe=False`` marks what says where or on what a run happens; it is no part of the configuration's identity.
-    ``later=True`` marks what came after runs had been made; at its default it does not change their digest.
-    """
-    metadata = {
-        "help": help,
-        "group": group,
-        "minimum": minimum,
-        "maximum": maximum,
-        "recipe": recipe,
-        "later": later,
-        "example": example,
-    }
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -243,8 +208,10 @@ def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> Tr
     """
     from_file = read_settings(file) if file else {}
     given = {**from_file, **check_settings(overrides, "flag")}
-    protocol = read_settings(protocol_file(given.get("protocol", DEFAULT_PROTOCOL)))
-    config = TrainConfig(**{**protocol, **given})
+    protocol = Protocol.read(given.get("protocol", DEFAULT_PROTOCOL))
+    config = TrainConfig(**{**protocol.settings, **given})
+    if config.init_kind == "pretrained":
+        config = TrainConfig(**{**protocol.settings, **protocol.pretrained, **given})
     _check_together(config)
     return config
 
@@ -259,6 +226,33 @@ def stored_settings(file: Path) -> dict[str, Any]:
     """
     later = {one.name: one.default for one in fields(TrainConfig) if one.metadata["later"]}
     return {**later, **read_settings(file)}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A file of ``configs/``.
+
+    Attributes:
+        settings: What it says.
+        pretrained: What it says otherwise for runs that begin with pretrained weights: its key ``pretrained``.
+    """
+
+    settings: Mapping[str, Any]
+    pretrained: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, name: str) -> "Protocol":
+        """The protocol of this name.
+
+        Raises:
+            ConfigError: No such protocol, or a mistake in its file.
+        """
+        path = protocol_file(name)
+        content = read_yaml(path)
+        pretrained = content.pop("pretrained", {})
+        if not isinstance(pretrained, dict):
+            raise ConfigError(f"{path}: 'pretrained' must hold `key: value` lines. Got {pretrained!r}.")
+        return cls(check_settings(content, f"key in {path}"), check_settings(pretrained, f"key in {path}"))
 
 
 def protocol_file(name: str) -> Path:
@@ -312,20 +306,6 @@ def write_settings(config: TrainConfig, path: Path) -> None:
     write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def relative_to(value: Any, folder: Path) -> Any:
-    """A path (also the one inside ``pretrained:FILE``) as seen from ``folder``; any other value as it is."""
-    if isinstance(value, Path):
-        return value.as_posix() if value == SYNTHETIC else Path(os.path.relpath(value, folder)).as_posix()
-    if isinstance(value, str) and value.startswith("pretrained:"):
-        return "pretrained:" + relative_to(Path(value.removeprefix("pretrained:")), folder)
-    return value
-
-
-def as_flag(name: str) -> str:
-    """The command-line spelling of a setting."""
-    return "--" + name.replace("_", "-")
-
-
 def settings_fields() -> tuple[tuple[Field[Any], Any], ...]:
     """Every field of :class:`TrainConfig` with its resolved type, in order."""
     hints = get_type_hints(TrainConfig)
@@ -360,77 +340,8 @@ def check_settings(
             hint = f" Did you mean '{near[0]}'?" if near else f" `hcoatnet {command} --help` lists the settings."
             raise ConfigError(f"Unknown {what}: '{name}'.{hint}")
         one, kind = known[name]
-        checked[name] = _in_range(one, _converted(name, value, kind))
+        checked[name] = in_range(one, converted(name, value, kind))
     return checked
-
-
-def rebased(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Settings whose relative paths are seen from ``folder``, as seen from the working directory."""
-    return {name: _rebased(value, folder) for name, value in values.items()}
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    """``value`` as the field's type; YAML 1.1 reads ``1e-3`` as text, so numbers may come as text."""
-    if get_origin(kind) is Literal:
-        value = str(value).lower() if isinstance(value, bool) else value  # YAML reads a bare true or false
-        if value in get_args(kind):
-            return value
-        raise _wrong(name, "one of " + ", ".join(get_args(kind)), value)
-    if get_origin(kind) in (Union, types.UnionType):
-        return None if value is None else _converted(name, value, get_args(kind)[0])
-    if get_origin(kind) is dict:
-        return _options(name, value)
-    if kind is Path and isinstance(value, str | Path):
-        return Path(value)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is str and isinstance(value, str):
-        return _text(name, value)
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise _wrong(name, names[kind], value)
-
-
-def _text(name: str, value: str) -> str:
-    kind, colon, file = value.partition(":")
-    if name == "init" and (kind not in ("scratch", "pretrained") or (colon and (kind == "scratch" or not file))):
-        raise _wrong(name, "scratch, pretrained or pretrained:FILE", value)
-    return value
-
-
-def _options(name: str, value: Any) -> dict[str, Scalar]:
-    import yaml
-
-    if isinstance(value, list | tuple):
-        pairs = [str(one).partition("=") for one in value]
-        if not all(key and equals for key, equals, _ in pairs):
-            raise _wrong(name, "key=value", value)
-        try:
-            value = {key: yaml.safe_load(text) for key, _, text in pairs}
-        except yaml.YAMLError:
-            raise _wrong(name, "key=value pairs with plain values", value) from None
-    if isinstance(value, dict) and all(isinstance(one, Scalar) for one in value.values()):
-        return {str(key): one for key, one in value.items()}
-    raise _wrong(name, "key=value pairs with plain values", value)
-
-
-def _in_range(one: Field[Any], value: Any) -> Any:
-    low, high = one.metadata["minimum"], one.metadata["maximum"]
-    if low is None or value is None:
-        return value
-    if not low <= value <= (float("inf") if high is None else high) or value == float("inf"):
-        raise _wrong(one.name, f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]", value)
-    return value
-
-
-def _wrong(name: str, expected: str, value: Any) -> ConfigError:
-    return ConfigError(f"The setting '{name}' ({as_flag(name)}) must be {expected}. Got {value!r} instead.")
 
 
 def _check_together(config: TrainConfig) -> None:
@@ -448,16 +359,8 @@ def _check_together(config: TrainConfig) -> None:
             f"Add --init pretrained, or leave {as_flag(name)} out."
         )
     if config.frozen_epochs >= config.epochs:
-        raise _wrong("frozen_epochs", f"fewer than the {config.epochs} epochs", config.frozen_epochs)
+        raise wrong("frozen_epochs", f"fewer than the {config.epochs} epochs", config.frozen_epochs)
     if config.start_size and (config.start_size % STEP or config.start_size >= config.image_size):
-        raise _wrong(
+        raise wrong(
             "start_size", f"0, or a multiple of {STEP} below the image size of {config.image_size}", config.start_size
         )
-
-
-def _rebased(value: Any, folder: Path) -> Any:
-    if isinstance(value, Path):
-        return value if value == SYNTHETIC or value.is_absolute() else Path(os.path.normpath(folder / value))
-    if isinstance(value, str) and value.startswith("pretrained:"):
-        return "pretrained:" + str(_rebased(Path(value.removeprefix("pretrained:")), folder))
-    return value

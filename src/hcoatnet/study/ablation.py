@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from hcoatnet.config import Scalar
 from hcoatnet.errors import ConfigError, ModelError
 from hcoatnet.evaluation.evidence import Arm
+from hcoatnet.settings import Scalar
 from hcoatnet.study.definition import Variant
 
 REFERENCE = "full-gradient"

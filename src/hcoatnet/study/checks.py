@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hcoatnet.config import SYNTHETIC, TrainConfig
+from hcoatnet.config import TrainConfig
 from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.splits import Folds, Split
 from hcoatnet.errors import ConfigError, DataError, RunError
+from hcoatnet.settings import SYNTHETIC
 from hcoatnet.study.definition import StudyConfig
 from hcoatnet.study.plan import StudyDirectory, Task
 

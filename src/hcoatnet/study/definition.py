@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hcoatnet.config import TrainConfig, check_settings, read_yaml, rebased, relative_to, resolve_config
+from hcoatnet.config import TrainConfig, check_settings, read_yaml, resolve_config
 from hcoatnet.errors import ConfigError
+from hcoatnet.settings import rebased, relative_to
 
 STUDY_KEYS = ("models", "inits", "seeds", "repeats", "folds")
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
-from hcoatnet.config import SYNTHETIC, TrainConfig
+from hcoatnet.config import TrainConfig
 from hcoatnet.data.cache import GIGABYTE, PhotoCache, cache_folder
 from hcoatnet.data.manifest import Manifest, read_manifest
 from hcoatnet.data.proof import SplitProof
@@ -18,6 +18,7 @@ from hcoatnet.data.splits import Folds, Split, hold_out, prove, read_split
 from hcoatnet.errors import ConfigError, RunError
 from hcoatnet.evaluation.ledger import ledger_beside
 from hcoatnet.files import write_bytes, write_text
+from hcoatnet.settings import SYNTHETIC
 from hcoatnet.training.journal import Journal
 from hcoatnet.training.run_directory import RunDirectory
 
