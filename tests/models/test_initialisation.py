@@ -1,5 +1,6 @@
 """Weights scaled to each layer's inputs."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -28,13 +29,32 @@ def test_each_layer_has_a_variance_of_one_over_its_inputs(name):
     assert bool(scales) == ("coatnet" in name or "convnext" in name)
 
 
-@pytest.mark.parametrize("name", ["cnn", "test_efficientnet"])
-def test_models_with_batch_norm_stay_as_they_are(name):
+@pytest.mark.parametrize("name", ["cnn", "efficientnet_b0", "test_coatnet"])
+def test_convolutions_beside_batch_norm_stay_and_linear_layers_are_scaled(name):
     torch.manual_seed(0)
     model = registry.create(name, 6, 64)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     scale_to_inputs(model)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    linear = {key: one for key, one in layers(model).items() if isinstance(one, nn.Linear)}
+    assert model.get_classifier() in linear.values()
+    for layer in linear.values():
+        variance = float(layer.weight.detach().var()) * layer.weight.shape[1]
+        assert variance == pytest.approx(1, abs=5 * (2 / layer.weight.numel()) ** 0.5)
+    scaled = {f"{key}.weight" for key in linear}
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert {key for key in changed if not key.endswith(".gamma")} == scaled
+
+
+def test_the_first_loss_of_an_efficientnet_is_that_of_guessing():
+    photos, labels = torch.randn(32, 3, 64, 64), torch.arange(32) % 6
+    losses = {}
+    for name in ("published", "fan_in"):
+        config = {"protocol": "paper", "model": "efficientnet_b0", "image_size": 64, "initialisation": name}
+        model, _ = build_model(resolve_config(config), 6)
+        with torch.no_grad():
+            losses[name] = float(nn.functional.cross_entropy(model.train()(photos), labels))
+    assert losses["fan_in"] == pytest.approx(np.log(6), abs=0.4)
+    assert losses["published"] > 1.4 * np.log(6)
 
 
 def test_weights_that_are_read_stay_as_they_are_and_the_others_are_scaled(tmp_path):
