@@ -25,6 +25,8 @@ from hcoatnet.files import write_json
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("audit", "onnx", "serve")
+WITHOUT_EXTRAS = ("doctor", "data", "train", "evaluate", "report")
+"""Commands that the package alone has."""
 TINY = ("--model", "h_coatnet", "--model-options", "backbone=test_convnext", "--image-size", "64", "--epochs", "1",
         "--batch-size", "16", "--device", "cpu", "--workers", "0")  # fmt: skip
 COMMANDS = (
@@ -52,19 +54,24 @@ print(json.dumps({"python": platform.python_version(), "place": hcoatnet.__file_
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python with the oldest or the newest versions that pyproject.toml allows."""
+    """A Python with the oldest or the newest versions that pyproject.toml allows, with or without the extras."""
 
     python: str
     resolution: str
+    extras: tuple[str, ...] = EXTRAS
 
     @property
     def name(self) -> str:
-        return f"{self.python}-{'oldest' if self.resolution == 'lowest-direct' else 'newest'}"
+        age = "oldest" if self.resolution == "lowest-direct" else "newest"
+        return f"{self.python}-{age}{'' if self.extras else '-without-extras'}"
 
 
 ENVIRONMENTS = (
-    Environment("3.11", "lowest-direct"), Environment("3.12", "highest"), Environment("3.13", "highest"),
-)  # fmt: skip
+    Environment("3.11", "lowest-direct", ()),
+    Environment("3.11", "lowest-direct"),
+    Environment("3.12", "highest"),
+    Environment("3.13", "highest"),
+)
 
 
 def uv(*arguments: object) -> None:
@@ -82,7 +89,7 @@ def build_wheel(folder: Path) -> Path:
 def install(environment: Environment, wheel: Path, folder: Path) -> Path:
     """Make the environment; returns its folder of programs."""
     versions, place = folder / "versions.txt", folder / "environment"
-    extras = [word for name in EXTRAS for word in ("--extra", name)]
+    extras = [word for name in environment.extras for word in ("--extra", name)]
     uv("pip", "compile", "--quiet", "--python-version", environment.python, "--resolution", environment.resolution,
        *extras, "--output-file", versions, "pyproject.toml")  # fmt: skip
     uv("venv", "--quiet", "--no-python-downloads", "--python", environment.python, place)
@@ -93,28 +100,28 @@ def install(environment: Environment, wheel: Path, folder: Path) -> Path:
     return programs
 
 
-def dependencies() -> list[str]:
-    """Names of the packages that the package needs."""
+def dependencies(extras: Sequence[str] = EXTRAS) -> list[str]:
+    """Names of the packages that the package needs, with these extras."""
     import tomllib
 
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [one for name in EXTRAS for one in project["optional-dependencies"][name]]
-    return sorted({Requirement(one).name for one in [*project["dependencies"], *extras]})
+    further = [one for name in extras for one in project["optional-dependencies"][name]]
+    return sorted({Requirement(one).name for one in [*project["dependencies"], *further]})
 
 
-def facts(programs: Path, folder: Path) -> dict[str, Any]:
-    command = [programs / "python", "-c", FACTS, *dependencies()]
+def facts(programs: Path, folder: Path, extras: Sequence[str] = EXTRAS) -> dict[str, Any]:
+    command = [programs / "python", "-c", FACTS, *dependencies(extras)]
     found = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     assert ROOT not in Path(found.pop("place")).parents, "the checkout was imported, not the wheel"
     return found
 
 
-def run_commands(programs: Path, folder: Path) -> list[dict[str, Any]]:
+def run_commands(programs: Path, folder: Path, commands: Sequence[tuple[str, ...]] = COMMANDS) -> list[dict[str, Any]]:
     """Run every command until one fails."""
     rows = []
-    for command in COMMANDS:
+    for command in commands:
         start = time.perf_counter()
         done = subprocess.run(
             [programs / "hcoatnet", *command],
@@ -145,7 +152,9 @@ def try_environment(environment: Environment, wheel: Path) -> dict[str, Any]:
         programs = install(environment, wheel, Path(name))
         work = Path(name) / "work"
         work.mkdir()
-        return {**facts(programs, work), "resolution": environment.resolution, "commands": run_commands(programs, work)}
+        commands = [one for one in COMMANDS if environment.extras or one[0] in WITHOUT_EXTRAS]
+        found = facts(programs, work, environment.extras)
+        return {**found, "resolution": environment.resolution, "commands": run_commands(programs, work, commands)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

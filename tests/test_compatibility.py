@@ -44,6 +44,10 @@ def test_it_tries_every_python_that_is_allowed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     allowed = SpecifierSet(project["requires-python"])
     minors = [f"3.{minor}" for minor in range(20) if allowed.contains(f"3.{minor}.5")]
-    assert [one.python for one in compatibility.ENVIRONMENTS] == minors
-    assert {one.name.partition("-")[2] for one in compatibility.ENVIRONMENTS} == {"oldest", "newest"}
+    assert [one.python for one in compatibility.ENVIRONMENTS if one.extras] == minors
+    ages = {one.name.partition("-")[2] for one in compatibility.ENVIRONMENTS}
+    assert ages == {"oldest", "newest", "oldest-without-extras"}
     assert {"torch", "timm", "numpy", "onnxruntime", "fastapi"} <= set(compatibility.dependencies())
+    assert set(compatibility.dependencies()) - set(compatibility.dependencies(())) >= {"onnxruntime", "fastapi"}
+    alone = {command[0] for command in compatibility.COMMANDS if command[0] in compatibility.WITHOUT_EXTRAS}
+    assert alone == set(compatibility.WITHOUT_EXTRAS)
