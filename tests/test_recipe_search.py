@@ -9,6 +9,7 @@ import pytest
 import yaml
 from scipy.stats import t as student_t
 
+DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import recipe_search
@@ -106,3 +107,10 @@ def test_a_study_is_read_and_an_unfinished_one_refused(tmp_path):
     folder.joinpath("metrics.json").unlink()
     with pytest.raises(ValueError, match="vit has 11 of 12 runs"):
         recipe_search.read(tmp_path)
+
+
+def test_the_page_and_the_study_file_are_those_of_the_screening():
+    folder = DOCS / "results" / "pad_ufes_20"
+    assert (folder / "search_study.yaml").read_text(encoding="utf-8") == recipe_search.plan("efficientnet-lite0.pth")
+    table = recipe_search.lines(json.loads((folder / "search.json").read_text(encoding="utf-8")))
+    assert "\n".join(table) in (DOCS / "explanation" / "small-data.md").read_text(encoding="utf-8")
