@@ -1,6 +1,7 @@
 """`make compat` runs commands that work, stops where one fails, and tries what the documents say."""
 # ruff: noqa: E402
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -51,3 +52,13 @@ def test_it_tries_every_python_that_is_allowed():
     assert set(compatibility.dependencies()) - set(compatibility.dependencies(())) >= {"onnxruntime", "fastapi"}
     alone = {command[0] for command in compatibility.COMMANDS if command[0] in compatibility.WITHOUT_EXTRAS}
     assert alone == set(compatibility.WITHOUT_EXTRAS)
+
+
+def test_the_page_says_what_was_found_in_every_environment():
+    found = json.loads((ROOT / "docs" / "results" / "compatibility.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
+    assert found.keys() == {one.name for one in compatibility.ENVIRONMENTS}
+    for name, row in found.items():
+        worked, all_of_them = sum(one["exit_code"] == 0 for one in row["commands"]), len(row["commands"])
+        versions = [row["versions"].get(package, "–") for package in ("torch", "numpy", "onnxruntime")]
+        assert f"| {' | '.join([name, row['python'], *versions, f'{worked} of {all_of_them}'])} |" in page
