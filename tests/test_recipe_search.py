@@ -9,7 +9,6 @@ import pytest
 import yaml
 from scipy.stats import t as student_t
 
-DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import recipe_search
@@ -17,6 +16,9 @@ from recipe_search import FACTORS, PRETRAINED, SCRATCH, Trained, design, effects
 
 from hcoatnet.config import resolve_config
 from hcoatnet.study.definition import read_study
+from hcoatnet.training.run_directory import DIGESTED
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_each_level_stands_in_half_the_runs_and_beside_each_level_of_another_equally_often():
@@ -97,7 +99,10 @@ def test_a_study_is_read_and_an_unfinished_one_refused(tmp_path):
         folder = tmp_path / "runs" / f"{one.arm}-{one.run + 1:02}-scratch-s42-r0-f0"
         folder.mkdir(parents=True)
         figures = {metric: {"value": value} for metric, value in one.figures.items()}
-        (folder / "metrics.json").write_text(json.dumps({"subsets": {"val": figures}, "training_seconds": 1.0}))
+        texts = dict.fromkeys(["model", "init", "protocol", "monitor", *(f"{name}_sha256" for name in DIGESTED)], "")
+        numbers = dict.fromkeys(["parameters", "best_epoch", "epochs", "training_seconds"], 1)
+        content = {**texts, **numbers, "classes": [], "notes": [], "subsets": {"val": figures}}
+        (folder / "metrics.json").write_text(json.dumps(content))
     result = recipe_search.found(tmp_path)
     assert recipe_search.read(tmp_path) == runs
     assert result["macro_f1"]["effects"] == effects(runs, "macro_f1")
