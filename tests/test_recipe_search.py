@@ -119,3 +119,32 @@ def test_the_page_and_the_study_file_are_those_of_the_screening():
     assert (folder / "search_study.yaml").read_text(encoding="utf-8") == recipe_search.plan("efficientnet-lite0.pth")
     table = recipe_search.lines(json.loads((folder / "search.json").read_text(encoding="utf-8")))
     assert "\n".join(table) in (DOCS / "explanation" / "small-data.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["scratch", "pretrained"])
+def test_the_page_shows_every_row_of_the_second_study(kind):
+    folder = DOCS / "results" / "pad_ufes_20"
+    page = (DOCS / "explanation" / "small-data.md").read_text(encoding="utf-8")
+    rows = json.loads((folder / f"refine_{kind}.json").read_text(encoding="utf-8"))["rows"]
+    study = read_study(folder / "refine_study.yaml")
+    planned = [one.name for one in study.variants if study.inits_of(one)[0].partition(":")[0] == kind]
+    assert [row["name"] for row in rows] == [*planned, "majority"]
+    for row in rows[:-1]:
+        f1, loss = row["metrics"]["macro_f1"], row["metrics"]["log_loss"]["value"]
+        interval = f"{f1['bca']['low']:.3f}–{f1['bca']['high']:.3f}"
+        assert f"| {row['name']} | {f1['value']:.3f} ({interval}) | {loss:.2f} |" in page
+
+
+def test_the_protocol_has_the_levels_that_the_studies_chose():
+    folder = DOCS / "results" / "pad_ufes_20"
+    strict = resolve_config({"protocol": "strict"})
+    study = read_study(folder / "refine_study.yaml")
+    chosen = study.train_config(study.variant("h_coatnet-weights"), "scratch")
+    free = {"protocol", "model", "image_size", "evaluate_test"}
+    assert {**strict.recipe(), **dict.fromkeys(free)} == {**chosen.recipe(), **dict.fromkeys(free)}
+    found = json.loads((folder / "search.json").read_text(encoding="utf-8"))["macro_f1"]["effects"]
+    means = {row["name"]: row["mean"] for row in found}
+    for factor in FACTORS:
+        if factor.name not in ("class weights", "twice the epochs"):  # asked again, and made longer
+            level = factor.high if means[factor.name] > 0 else factor.low
+            assert {key: getattr(strict, key) for key in level} == dict(level), factor.name
