@@ -181,3 +181,67 @@ def test_ten_kills(tmp_path):
         assert (part["problems"], part["differences"]) == ([], []), f"seed {seed}"
         assert part["finished"] > 0
         assert part["files_read"] > 0
+
+
+SPOILED = """
+import json, sys
+from pathlib import Path
+from unittest import mock
+sys.path.insert(0, sys.argv[1])
+import crash_safety
+from killing import Trap
+from hcoatnet.training.loop import Learner
+
+suite = crash_safety.Suite(Path(sys.argv[2]), say=lambda line: None)
+place, visited = suite._new_place("run"), []
+with Trap(place, lambda number, kind, path, half: visited.append((kind, path.name))).set():
+    crash_safety.quietly(suite._train(place))
+first, second = [number for number, visit in enumerate(visited, start=1) if visit == ("move", "state.pt")][:2]
+
+def forget_the_moments(learner, state):
+    learner.optimizer.state.clear()
+
+def forget_the_average(learner, state):
+    learner.average.module.load_state_dict(state["model"])
+
+def count_an_update_twice(learner, state):
+    learner.updates += 1
+
+def repeat_the_finished_epoch(learner, state):
+    learner.rows.pop()
+
+def nothing(learner, state):
+    pass
+
+restore, found = Learner.restore, {}
+for spoil in (nothing, forget_the_moments, forget_the_average, count_an_update_twice, repeat_the_finished_epoch):
+    def spoiled(learner, state, spoil=spoil):
+        restore(learner, state)
+        spoil(learner, state)
+
+    moment = {"operation": suite.draws.randint(first + 1, second)}
+    with (
+        mock.patch.object(Learner, "restore", spoiled),
+        mock.patch.object(crash_safety, "chosen_moment", lambda *_: moment),
+        mock.patch.object(crash_safety, "KILLS_PER_RUN", 1),
+    ):
+        found[spoil.__name__] = suite.training(1).to_dict()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_resume_that_goes_wrong_is_found_out(tmp_path):
+    """Killed in the second of four epochs and continued with one thing not restored, a run has other bits."""
+    done = subprocess.run(
+        [sys.executable, "-c", SPOILED, str(BENCHMARKS), str(tmp_path)], capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert all(part["phases"] == {"after the first checkpoint": 1} for part in found.values()), found
+    right = found.pop("nothing")
+    assert right["problems"] == right["differences"] == []
+    assert len(found) == 4
+    for name, part in found.items():
+        assert {"state.pt", "history.csv"} <= set(part["differences"]), name
+        assert all(problem.endswith("other bytes than in an undisturbed run") for problem in part["problems"]), name
