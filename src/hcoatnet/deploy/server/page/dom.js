@@ -19,9 +19,10 @@ export function fact(name, value, { source = "", missing = false } = {}) {
 
 export const counted = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
+// No probability is shown as none or as certain: a 0 or 1 is but a rounded one.
 export function percent(share) {
-  if (share > 0 && share < 0.01) return "< 1 %";
-  if (share < 1 && share > 0.99) return "> 99 %";
+  if (share < 0.01) return "< 1 %";
+  if (share > 0.99) return "> 99 %";
   return `${Math.round(100 * share)} %`;
 }
 
