@@ -1,6 +1,6 @@
 # `make demo` and `make test` set up what they need; `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format lock compat audit clean
+.PHONY: help setup demo test test-all coverage lint format lock compat audit mutants clean
 VENV := .venv
 PYTHON ?= python3
 
@@ -27,6 +27,9 @@ test: setup ## the fast tests
 test-all: setup ## the fast and the slow tests
 	$(VENV)/bin/pytest -n 2 --dist loadscope
 
+coverage: setup ## the fast tests, and how much of the package they go through (takes twice as long)
+	$(VENV)/bin/python benchmarks/covered.py --out docs/results/coverage.json
+
 lint: setup ## style and types
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/ruff format --check .
@@ -47,6 +50,10 @@ compat: setup ## install the built package into other Pythons, with the oldest a
 
 audit: ## look for known vulnerabilities in what requirements.txt pins (needs uv and a network)
 	uvx pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt
+
+mutants: setup ## change one thing at a time in the code and see whether the tests notice (needs uv and a network; long)
+	uv run --no-project --python $(VENV)/bin/python --with cosmic-ray==8.7.0 \
+	  python benchmarks/mutation.py --out docs/results/mutation.json
 
 clean: ## remove what the targets made, but not your runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build demo

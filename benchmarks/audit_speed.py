@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
+from machine import machine_facts
 from PIL import Image
 
 from hcoatnet.data.audit.cache import Cache
@@ -29,6 +31,7 @@ from hcoatnet.data.audit.hashes import hashes_of, near_pairs
 from hcoatnet.data.audit.reading import Collection, list_photos, read_photos
 from hcoatnet.data.audit.thumbnails import compare, details_of
 from hcoatnet.data.manifest import Manifest
+from hcoatnet.files import write_json
 
 SIZE = (200, 150)
 
@@ -103,32 +106,40 @@ def main() -> None:
     parser.add_argument("--hashes", type=int, default=100_000)
     parser.add_argument("--imagehash", type=int, default=400, help="photos that imagehash is timed on")
     parser.add_argument("--geometry", type=int, default=0, help="photos for the second stage")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     chosen = parser.parse_args()
+    found: dict[str, Any] = {"photos": chosen.photos, "hashes": chosen.hashes, "machine": machine_facts(threads=1)}
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "photos", Cache(Path(name) / "cache")
         draw_photos(folder, chosen.photos)
         with timed(f"files, hashes and all pairs of {chosen.photos:,} photos") as first:
             collection = first_stage(folder, cache)
-        with timed("the same again, from the cache"):
+        with timed("the same again, from the cache") as again:
             first_stage(folder, cache)
-        print(f"{'largest memory so far':<58} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:9.0f} MiB")
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{'largest memory so far':<58} {memory:9.0f} MiB")
+        found |= {"first_stage": asdict(first), "from_the_cache": asdict(again), "memory_mebibytes": memory}
         theirs = time_imagehash(folder, chosen.imagehash, chosen.photos)
         print(
             f"imagehash, {chosen.photos:,} photos: {theirs:,.0f} s processor, extrapolated; one of eight orientations"
         )
         print(f"ratio of processor times: {theirs / first.processor:.1f}")
+        found |= {"imagehash_photos": chosen.imagehash, "imagehash_to_ours": theirs / first.processor}
         if (cleanvision := time_cleanvision(folder)) is not None:
             print(f"ratio of processor times to cleanvision: {cleanvision / first.processor:.1f}")
         if chosen.geometry:
             part = Manifest(collection.manifest.table.head(chosen.geometry), collection.manifest.folder)
             features = {key: rows[: chosen.geometry] for key, rows in collection.features.items()}
-            with timed(f"both stages of {chosen.geometry:,} photos, nothing cached"):
+            with timed(f"both stages of {chosen.geometry:,} photos, nothing cached") as second:
                 find_duplicates(part, features, cache=cache)
+            found |= {"second_stage_photos": chosen.geometry, "second_stage": asdict(second)}
             with timed("the same again, from the cache"):
                 find_duplicates(part, features, cache=cache)
     random = np.random.default_rng(1).integers(0, 1 << 63, (chosen.hashes, 8), dtype=np.uint64)
-    with timed(f"all pairs of {chosen.hashes:,} hashes in eight variants"):
+    with timed(f"all pairs of {chosen.hashes:,} hashes in eight variants") as pairs:
         near_pairs(random, HASH_BITS)
+    if chosen.out:
+        write_json(chosen.out, {**found, "all_pairs_of_hashes": asdict(pairs)})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ CONTESTANTS = ("ours", "plain script", "timm-style")
 
 
 def tables(parts: Parts) -> tuple[str, ...]:
-    """Steps, training, and the project's targets, as Markdown."""
-    return _steps(parts["step"]), _training(parts["training"]), _targets(parts)
+    """Steps and training, where they were measured, and the project's targets, as Markdown."""
+    made = {"step": _steps, "training": _training}
+    return *(table(parts[name]) for name, table in made.items() if name in parts), _targets(parts)
 
 
 def _steps(part: Parts) -> str:

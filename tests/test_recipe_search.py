@@ -100,7 +100,7 @@ def test_a_study_is_read_and_an_unfinished_one_refused(tmp_path):
         folder.mkdir(parents=True)
         figures = {metric: {"value": value} for metric, value in one.figures.items()}
         texts = dict.fromkeys(["model", "init", "protocol", "monitor", *(f"{name}_sha256" for name in digested)], "")
-        numbers = dict.fromkeys(["parameters", "best_epoch", "epochs", "training_seconds"], 1)
+        numbers = dict.fromkeys(["parameters", "best_epoch", "epochs", "seed", "training_seconds"], 1)
         content = {**texts, **numbers, "classes": [], "notes": [], "subsets": {"val": figures}}
         (folder / "metrics.json").write_text(json.dumps(content))
     result = recipe_search.found(tmp_path)

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs. The commands themselves are in 
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def run_and_exit(chosen: App) -> None:
 def run(chosen: App, tokens: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     accept_every_sign()
+    # Pillow's remarks on damaged metadata name no photo; whoever wants to know asks `data audit`.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         chosen(list(tokens))
     except HCoAtNetError as error:

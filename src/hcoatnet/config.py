@@ -6,11 +6,13 @@ Precedence: defaults < protocol < ``--config`` file < flags. Paths in a YAML fil
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from hcoatnet.documents import DocumentError, parse_yaml
 from hcoatnet.errors import ConfigError
 from hcoatnet.settings import Scalar, as_flag, converted, in_range, rebased, relative_to, setting, wrong
 
@@ -19,6 +21,9 @@ Views = Literal["one", "flips", "dihedral"]
 
 PROTOCOLS = ("paper", "strict", "quick")
 DEFAULT_PROTOCOL = "strict"
+
+LARGEST_SIDE = 1024
+"""Pixels; of photos as a model takes them."""
 
 STEP = 32
 """Pixels by which the side of training photos grows, where it does."""
@@ -62,10 +67,10 @@ class TrainConfig:
         0.15, "Share of photos for the test where a split is made.", DATA, minimum=0.01, maximum=0.6
     )
     split_seed: int = setting(42, "Seed of the split where one is made.", DATA, minimum=0)
-    image_size: int = setting(224, "Side of the square model input, in pixels.", DATA, minimum=16, maximum=1024)
+    image_size: int = setting(224, "Side of the square model input, in pixels.", DATA, minimum=16, maximum=LARGEST_SIDE)
     start_size: int = setting(
         0, "Side with which training starts, to grow to --image-size by 32 pixels at a time; 0 for no growth.",
-        DATA, minimum=0, maximum=1024, later=True,
+        DATA, minimum=0, maximum=LARGEST_SIDE, later=True,
     )  # fmt: skip
 
     epochs: int = setting(30, "Passes over the training photos.", OPTIMISATION, minimum=1)
@@ -270,7 +275,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: No such file, not a YAML mapping, an unknown key, or a wrong value.
     """
-    return rebased(check_settings(read_yaml(path), f"key in {path}"), path.parent)
+    with naming(path):
+        return rebased(check_settings(read_yaml(path), f"key in {path}"), path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the messages of all errors inside name the file that they are about."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(path) in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -279,16 +296,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: No such file, or not a YAML mapping.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the config file {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path} is not valid YAML{line}. Write one `key: value` a line.") from error
+    except (DocumentError, UnicodeDecodeError) as error:
+        why = error if isinstance(error, DocumentError) else "is not valid YAML"
+        raise ConfigError(f"{path} {why}. Write one `key: value` a line.") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

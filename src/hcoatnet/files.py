@@ -15,6 +15,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from hcoatnet.documents import DocumentError, parse_object
+
 A_DAY = 24 * 60 * 60
 
 
@@ -145,13 +147,9 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
+    for line in path.read_bytes().splitlines():
+        with suppress(DocumentError):
+            rows.append(parse_object(line))
     return rows
 
 

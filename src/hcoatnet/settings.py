@@ -1,12 +1,15 @@
 """One setting: its declaration, its type and range, and a path in it as seen from elsewhere."""
 
 import os
+import sys
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import Field, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from hcoatnet.documents import DocumentError, parse_yaml
 from hcoatnet.errors import ConfigError
 
 Scalar = str | int | float | bool
@@ -64,17 +67,15 @@ def converted(name: str, value: Any, kind: Any) -> Any:
         return None if value is None else converted(name, value, get_args(kind)[0])
     if get_origin(kind) is dict:
         return _options(name, value)
-    if kind is Path and isinstance(value, str | Path):
+    if kind is Path and isinstance(value, str | Path) and "\0" not in str(value):
         return Path(value)
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+    if kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.maxsize:
         return value
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
+        with suppress(ValueError, OverflowError):  # a whole number of 400 digits is beyond any float
             return float(value)
-        except ValueError:
-            pass
     if kind is str and isinstance(value, str):
         return _text(name, value)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
@@ -83,21 +84,20 @@ def converted(name: str, value: Any, kind: Any) -> Any:
 
 def _text(name: str, value: str) -> str:
     kind, colon, file = value.partition(":")
-    if name == "init" and (kind not in ("scratch", "pretrained") or (colon and (kind == "scratch" or not file))):
+    is_file = bool(file) and "\0" not in file
+    if name == "init" and (kind not in ("scratch", "pretrained") or (colon and (kind == "scratch" or not is_file))):
         raise wrong(name, "scratch, pretrained or pretrained:FILE", value)
     return value
 
 
 def _options(name: str, value: Any) -> dict[str, Scalar]:
-    import yaml
-
     if isinstance(value, list | tuple):
         pairs = [str(one).partition("=") for one in value]
         if not all(key and equals for key, equals, _ in pairs):
             raise wrong(name, "key=value", value)
         try:
-            value = {key: yaml.safe_load(text) for key, _, text in pairs}
-        except yaml.YAMLError:
+            value = {key: parse_yaml(text) for key, _, text in pairs}
+        except DocumentError:
             raise wrong(name, "key=value pairs with plain values", value) from None
     if isinstance(value, dict) and all(isinstance(one, Scalar) for one in value.values()):
         return {str(key): one for key, one in value.items()}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,11 @@ from hcoatnet.errors import DataProblems, HCoAtNetError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LONGEST_MESSAGE = 2000
+LONGEST_CELL = 500
+MOST_PROBLEMS = 1000
+"""Characters, and rows, of an error that are shown: a damaged file may hold millions."""
 
 out = Console()
 err = Console(stderr=True)
@@ -29,7 +35,7 @@ def accept_every_sign() -> None:
 def say(*lines: str) -> None:
     """Print lines as they are, unwrapped."""
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -64,7 +70,8 @@ def progress_stages() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 
 def print_error(message: str) -> None:
     """Print one message to standard error."""
-    err.print(Text.assemble(("Error: ", "bold red"), message), highlight=False, soft_wrap=True)
+    text = visible(shortened(message, LONGEST_MESSAGE))
+    err.print(Text.assemble(("Error: ", "bold red"), text), highlight=False, soft_wrap=True)
 
 
 def report_error(error: HCoAtNetError) -> None:
@@ -72,8 +79,13 @@ def report_error(error: HCoAtNetError) -> None:
     print_error(str(error))
     if isinstance(error, DataProblems):
         columns = ("path", "rule", "found", "expected", "fix")
-        rows = [[getattr(problem, name) for name in columns] for problem in error.problems]
+        rows = [
+            [shortened(getattr(problem, name), LONGEST_CELL) for name in columns]
+            for problem in error.problems[:MOST_PROBLEMS]
+        ]
         err.print(table("", columns, rows))
+        if (more := len(error.problems) - MOST_PROBLEMS) > 0:
+            err.print(f"And {more:,} more.")
 
 
 def print_summary(subsets: Mapping[str, Any]) -> None:
@@ -104,5 +116,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], rig
     for number, name in enumerate(columns):
         made.add_column(name, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made
+
+
+def visible(text: str) -> str:
+    """The text with control characters as Python writes them: what stands in a file must not steer a terminal."""
+    return "".join(_code(one) if category(one)[0] == "C" and one != "\n" else one for one in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its first ``most`` characters and how many there were."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def _code(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -92,11 +92,17 @@ def test_same_seed_same_split_other_seed_other_split():
     assert cross_validation(manifest, seed=1).sha256 != cross_validation(manifest, seed=2).sha256
 
 
+def test_defaults():
+    manifest = random_manifest(2)
+    assert hold_out(manifest).sha256 == hold_out(manifest, 0.15, 0.15, seed=42).sha256
+    assert cross_validation(manifest).sha256 == cross_validation(manifest, folds=5, repeats=1, seed=42).sha256
+
+
 def test_order_of_rows_changes_nothing():
     manifest = random_manifest(3)
     shuffled = Manifest(manifest.table.sample(frac=1, random_state=0, ignore_index=True), Path())
-    assert hold_out(shuffled).to_csv() == hold_out(manifest).to_csv()
-    assert cross_validation(shuffled, repeats=2).to_csv() == cross_validation(manifest, repeats=2).to_csv()
+    for make in (hold_out, lambda photos: cross_validation(photos, repeats=2)):
+        pd.testing.assert_frame_equal(make(shuffled).table, make(manifest).table)
 
 
 def test_copies_of_a_photo_stay_together_although_their_groups_differ():
@@ -146,7 +152,9 @@ def test_groups_that_cannot_be_dealt_out_are_said_to_be_so():
         hold_out(manifest_of("AAABBBCCC", "xyzxywzwv"))
 
 
-@pytest.mark.parametrize("shares", [(0, 0.1), (0.1, 0), (0.5, 0.5), (0.9, 0.2), (-0.1, 0.3), (float("nan"), 0.1)])
+@pytest.mark.parametrize(
+    "shares", [(0, 0.1), (0.1, 0), (0.5, 0.5), (0.9, 0.2), (-0.1, 0.3), (0.3, -0.1), (float("nan"), 0.1)]
+)
 def test_impossible_shares(shares):
     with pytest.raises(ConfigError, match="above 0 and sum to less than 1"):
         hold_out(SMALL, *shares)
@@ -186,9 +194,10 @@ def test_cell_takes_the_next_fold_for_validation():
         assert set(fold_of[list(cell.paths("val"))]) == {(fold + 1) % 4}
         assert set(fold_of[list(cell.paths("train"))]) == set(range(4)) - {fold, (fold + 1) % 4}
         assert list(cell.table.columns) == ["path", "group", "subset"]
-    for repeat, fold in ((0, 4), (1, 0), (-1, 0), (0, -1)):
-        with pytest.raises(SplitError, match="repeats 0 to 0 and folds 0 to 3"):
-            folds.cell(repeat, fold)
+    twice = cross_validation(random_manifest(5), folds=4, repeats=2)
+    for repeat, fold in ((0, 4), (0, 5), (2, 0), (3, 0), (-1, 0), (0, -1)):
+        with pytest.raises(SplitError, match=f"no fold {fold} of repeat {repeat}: .* repeats 0 to 1 and folds 0 to 3"):
+            twice.cell(repeat, fold)
 
 
 def test_class_counts_of_folds_are_even():
@@ -345,7 +354,8 @@ def test_what_was_written_is_read_back(tmp_path):
         (tmp_path / "split.csv").write_text(made.to_csv())
         read = read_split(tmp_path / "split.csv", manifest)
         assert type(read) is type(made)
-        assert read.to_csv() == made.to_csv()
+        pd.testing.assert_frame_equal(read.table, made.table)
+        assert read.to_csv().partition("\n")[0] == ",".join(made.table.columns)
         assert read.sha256 == sha256_of_bytes((tmp_path / "split.csv").read_bytes())
 
 
@@ -355,7 +365,7 @@ def test_a_split_made_by_hand_is_obeyed(tmp_path):
     assert list(split.table["subset"]) == SMALL_SUBSETS
     assert list(split.table["group"]) == list("abcdefghijkk")
     pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
-    assert read_split(path, SMALL).sha256 == split.sha256
+    pd.testing.assert_frame_equal(read_split(path, SMALL).table, split.table)
 
 
 def test_groups_of_the_file_join_but_do_not_divide_those_of_the_manifest(tmp_path):
@@ -494,6 +504,8 @@ def test_folds_made_by_hand_are_obeyed(tmp_path):
     folds = read_split(path, manifest)
     assert (folds.repeats, folds.folds) == (2, 3)
     assert folds.cell(1, 2).paths("val") == ("0000.png", "0001.png", "0006.png", "0007.png")
+    pd.read_csv(path).iloc[::-1].to_csv(path, index=False)
+    pd.testing.assert_frame_equal(read_split(path, manifest).table, folds.table)
 
 
 @pytest.mark.parametrize(
@@ -522,9 +534,42 @@ def _changed(values, row, value):
     return values
 
 
-def test_two_folds_are_not_enough(tmp_path):
-    path, manifest = folds_file(tmp_path, lambda table: table.__setitem__("fold", table["fold"].replace(2, 0)))
-    assert problems_of(path, manifest) == {("numbering", "column fold")}
+@pytest.mark.parametrize(
+    ("column", "change", "found", "expected"),
+    [
+        ("fold", {2: 0}, "0, 1", "0 to 2"),
+        ("fold", {2: 3}, "0, 1, 3", "0 to 2"),
+        ("fold", {0: 9}, "1, 2, 9", "0 to 2"),
+        ("repeat", {1: 3}, "0, 3", "0 to 1"),
+        ("repeat", {0: 1}, "1", "0 to 0"),
+    ],
+)
+def test_a_gap_in_the_numbers_is_shown_with_what_they_should_be(column, change, found, expected, tmp_path):
+    path, manifest = folds_file(tmp_path, lambda table: table.__setitem__(column, table[column].replace(change)))
+    with pytest.raises(DataProblems, match=r"split\.csv: 1 problems in the split file") as caught:
+        read_split(path, manifest)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.found, problem.expected) == (f"column {column}", found, expected)
+
+
+def test_folds_of_no_photo_are_refused(tmp_path):
+    (tmp_path / "split.csv").write_text("path,repeat,fold\n")
+    assert problems_of(tmp_path / "split.csv") == {("numbering", "column repeat"), ("numbering", "column fold")}
+
+
+def test_every_value_that_is_no_number_is_shown(tmp_path):
+    def change(table):
+        table.loc[1, "fold"], table.loc[3, "repeat"], table.loc[4, "fold"] = "", "x", "1.0"
+
+    path, manifest = folds_file(tmp_path, change)
+    with pytest.raises(DataProblems, match="3 problems") as caught:
+        read_split(path, manifest)
+    found = [(problem.rule, problem.path, problem.found) for problem in caught.value.problems]
+    assert found == [
+        ("value of repeat", "0003.png", "x"),
+        ("value of fold", "0001.png", "nothing"),
+        ("value of fold", "0004.png", "1.0"),
+    ]
 
 
 # --- real photos

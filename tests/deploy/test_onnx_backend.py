@@ -133,7 +133,7 @@ def replaced(**entries):
     [
         (lambda text: text[:-1], "are damaged"),
         (lambda text: "[" * 100_000, "are damaged"),
-        (lambda text: "[]", "has format None"),
+        (lambda text: "[]", "holds no JSON object"),
         (replaced(format=99), "has format 99"),
         (replaced(classes="blue"), "usable classes"),
         (replaced(classes=["blue"]), "usable classes"),

@@ -42,7 +42,10 @@ main()
 @contextmanager
 def serving(bundle, folder, *flags, **environment):
     """A server process; ``.url`` is where it says that it is, ``.log`` what it wrote to standard error."""
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")
+    }  # it writes, too
+    environment = {**inherited, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     process = subprocess.Popen(
         [sys.executable, "-c", START, "serve", str(bundle), "--port", "0", *flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment,

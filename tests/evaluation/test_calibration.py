@@ -114,6 +114,15 @@ class TestTemperature:
         assert temperature == HIGHEST_TEMPERATURE
         assert at_bound(temperature)
 
+    def test_no_temperature_is_outside_the_bounds(self):
+        rng = np.random.default_rng(1)
+        labels = rng.integers(0, 4, size=200)
+        logits = rng.normal(size=(200, 4)) + np.eye(4)[labels]
+        best = fit_temperature(logits, labels)
+        assert (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE) == (0.05, 100)
+        for temperature, expected in ((0.01, 0.05), (0.06, 0.06), (99, 99), (200, 100)):
+            assert fit_temperature(logits * temperature / best, labels) == pytest.approx(expected, rel=1e-6)
+
     def test_logits_that_say_nothing(self):
         temperature = fit_temperature(np.full((6, 3), 2.5), np.array([0, 1, 2, 0, 1, 1]))
         assert temperature == 1.0

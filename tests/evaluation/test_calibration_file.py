@@ -59,11 +59,13 @@ def content(val, test_photos):
 class TestRun:
     def test_it_is_json_and_says_where_it_comes_from(self, content, val):
         assert list(content) == KEYS
+        assert content["format"] == 1
         assert json.loads(json.dumps(content, allow_nan=False)) == content
         assert content["source"] == "validation photos of the run"
         assert (content["photos"], content["groups"]) == (300, 150)
-        assert content["per_class"]["a"]["photos"] == (val.labels == 0).sum()
-        assert content["per_class"]["a"]["groups"] == len(set(val.groups[val.labels == 0]))
+        of_class = {name: val.groups[val.labels == index] for index, name in enumerate(val.classes)}
+        counts = {name: {"photos": len(groups), "groups": len(set(groups))} for name, groups in of_class.items()}
+        assert content["per_class"] == counts
         assert content["approximate"] is True
         assert "also chose the checkpoint" in content["approximate_because"]
 

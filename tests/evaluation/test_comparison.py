@@ -1,7 +1,9 @@
 """Comparisons: estimates, paired tests and verdicts, whatever classes, groups and rows are called."""
 
+import inspect
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from hcoatnet.evaluation.predictions import Predictions, build_predictions
 
 PHOTOS = draw_photos(90, seed=3)
 DRAWS = 200
+STATISTICS = Path(__file__).parents[2] / "docs" / "explanation" / "statistics.md"
 
 
 def macro_f1(table: Predictions) -> float:
@@ -68,6 +71,8 @@ class TestRows:
         row = row_of(comparison, strong.name)
         assert row.seed_spread == pytest.approx(np.std(values, ddof=1))
         assert row_of(comparison, "swin").seed_spread is None
+        two = [macro_f1(one.predictions) for one in arms[0].replicates]
+        assert row_of(comparison, "cnn").seed_spread == pytest.approx(abs(two[0] - two[1]) / np.sqrt(2))
         first = strong.replicates[0].predictions
         assert row.right == (first.predicted == first.labels).sum()
         assert row.accuracy_wilson == wilson(row.right, len(PHOTOS))
@@ -187,15 +192,17 @@ class TestDifferences:
         assert one.p == of_many.p < 0.05 <= of_many.p_holm == pytest.approx(9 * one.p)
         assert (one.verdict, of_many.verdict) == ("worse", "not distinguishable")
 
-    def test_corrected_t_averages_seeds_inside_a_cell(self, arms, comparison) -> None:
-        strong, weak = arms[1], arms[0]
+    @pytest.mark.parametrize("reference", ["h_coatnet_atto", "swin"])  # of three seeds, and of one
+    def test_corrected_t_averages_seeds_inside_a_cell(self, arms, reference) -> None:
+        (strong,) = [arm for arm in arms if arm.name == reference]
+        weak = arms[0]
         by_fold = [
             np.mean([macro_f1(cell.test) for cell in weak.cells if cell.fold == fold])
             - np.mean([macro_f1(cell.test) for cell in strong.cells if cell.fold == fold])
             for fold in range(3)
         ]
         ratio = np.mean([len(cell.test) / sum(cell.train_counts) for cell in strong.cells])
-        found = difference_of(comparison, "cnn").corrected_t
+        found = difference_of(compare(arms, reference, replicates=100), "cnn").corrected_t
         assert found.df == 2
         assert found.mean == pytest.approx(np.mean(by_fold))
         assert found.standard_error == pytest.approx(np.std(by_fold, ddof=1) * np.sqrt(1 / 3 + ratio))
@@ -275,7 +282,7 @@ class TestRefusals:
         with pytest.raises(EvidenceError, match="nothing to compare"):
             compare([])
 
-    @pytest.mark.parametrize("numbers", [{"replicates": 99}, {"level": 1.0}, {"level": 0.4}])
+    @pytest.mark.parametrize("numbers", [{"replicates": 99}, {"level": 1.0}, {"level": 1.5}, {"level": 0.4}])
     def test_numbers_out_of_range(self, arms, numbers) -> None:
         with pytest.raises(EvidenceError, match=r"at least 100 draws and a level from 0\.5 up to 1"):
             compare(arms, **numbers)
@@ -313,3 +320,16 @@ class TestRefusals:
         classes = tuple(name.removeprefix("p_") for name in table.columns if name.startswith("p_"))
         with pytest.raises(PredictionsError, match=said):
             Predictions(table, classes)
+
+
+def test_the_page_on_statistics_says_how_many_draws_there_are() -> None:
+    draws = inspect.signature(compare).parameters["replicates"].default
+    assert f"All intervals are from {draws:,} draws of *groups*" in STATISTICS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("init", ["scratch", "pretrained"])
+def test_the_kind_of_initial_weights_is_that_of_the_trained_arms(init: str) -> None:
+    arm = make_arm(PHOTOS, init=init)
+    for arms in ([arm, majority(arm)], [majority(arm), arm]):
+        assert compare(arms, replicates=100).init == init
+    assert compare([majority(arm)], replicates=100).init == "none"

@@ -69,6 +69,13 @@ class TestScores:
             assert scores == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 4, 1), (1, 2, 4)])
+def test_sets_need_a_table_of_as_many_classes(shape):
+    thresholds = Thresholds("lac", 0.9, False, (0.5,) * 4, 20, 20)
+    with pytest.raises(EvidenceError, match=rf"for 4 classes; the probabilities have shape \({shape[0]},"):
+        prediction_sets(np.full(shape, 0.25), thresholds)
+
+
 class TestAgainstMapie:
     @pytest.mark.parametrize("level", LEVELS)
     @pytest.mark.parametrize("method", METHODS)

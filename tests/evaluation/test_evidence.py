@@ -47,6 +47,7 @@ def test_a_replicate_holds_every_photo_once_with_its_fold():
     replicates = arm(seeds=(2, 1)).replicates
     assert [(one.seed, one.repeat) for one in replicates] == [(1, 0), (2, 0)]
     for one in replicates:
+        assert list(one.predictions.table.columns) == list(cell(0).test.table.columns)
         assert list(one.predictions.table["path"]) == [f"{number:02}.jpg" for number in range(20)]
         assert one.folds.tolist() == [0] * 8 + [1] * 6 + [2] * 6
     for fold, numbers in FOLDS.items():
@@ -65,7 +66,7 @@ def test_the_order_of_the_cells_changes_nothing():
         (lambda: Arm("m", "scratch", ()), "no finished run"),
         (lambda: Arm("m", "scratch", cells(seeds=(1, 2))[:-1]), "lacks 1 of 6 runs: seed 2, repeat 0, fold 2"),
         (lambda: Arm("m", "scratch", (*cells(), cell(1))), "two runs of seed 1, repeat 0, fold 1"),
-        (lambda: Arm("m", "scratch", (cell(0), cell(1, numbers=range(7, 14)))), "07.jpg is tested in two folds"),
+        (lambda: Arm("m", "scratch", (cell(0), cell(1, numbers=range(6, 14)))), "06.jpg is tested in two folds"),
         (lambda: Arm("m", "scratch", (cell(0), cell(0, seed=2, numbers=range(1, 9)))), "tested different photos"),
         (
             lambda: Arm("m", "scratch", (cell(0), cell(1, numbers=range(7, 14))), "val"),
@@ -73,7 +74,7 @@ def test_the_order_of_the_cells_changes_nothing():
         ),
         (
             lambda: Arm("m", "scratch", (cell(0), replace(cell(1), test=predictions(FOLDS[1], classes=("a", "b"))))),
-            "knows the classes a, b",
+            "the run run-s1-r0-f1 knows the classes a, b, the run run-s1-r0-f0 a, b, c",
         ),
     ],
 )
@@ -92,6 +93,10 @@ def test_arms_of_one_split_can_be_compared_whatever_their_seeds():
         (lambda: arm("one"), "one stands there twice"),
         (lambda: arm("two", init="pretrained"), "one began from scratch, two from pretrained"),
         (lambda: arm("two", folds=(0, 1)), "one has repeat 0, fold 2, which two lacks"),
+        (
+            lambda: Arm("two", "scratch", (replace(cell(0), fold=3), cell(1), cell(2))),
+            "one has repeat 0, fold 0, which two lacks",
+        ),
         (lambda: Arm("two", "scratch", (cell(0), cell(1), cell(2, numbers=range(14, 19)))), "first 19.jpg"),
         (
             lambda: Arm("two", "scratch", (cell(0, group="nobody"), *cells()[1:])),
@@ -104,6 +109,10 @@ def test_arms_of_one_split_can_be_compared_whatever_their_seeds():
         (
             lambda: Arm("two", "scratch", tuple(replace(one, split_sha256="other") for one in cells())),
             "repeat 0, fold 0 they were trained on different splits",
+        ),
+        (
+            lambda: Arm("two", "scratch", (cell(0), replace(cell(1), split_sha256="other"), cell(2))),
+            "repeat 0, fold 1 they were trained on different splits",
         ),
         (
             lambda: Arm(

@@ -41,6 +41,7 @@ def test_it_answers_as_scikit_learns_prior_classifier(arm):
     prior = DummyClassifier(strategy="prior").fit(np.zeros((len(TRAIN), 1)), TRAIN)
     expected = prior.predict_proba(np.zeros((len(floor), 1)))
     np.testing.assert_allclose(floor.probabilities, expected, rtol=1e-12)
+    np.testing.assert_allclose(floor.logits, np.log(expected), rtol=1e-12)
     assert set(floor.predicted) == {1}
 
 

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from hcoatnet.evaluation.intervals import Estimate, Interval, Resampled, acceleration, estimate, wilson
 
-LEVELS = (0.8, 0.9, 0.95)
+LEVELS = (0.4, 0.8, 0.9, 0.95)
 
 
 def skewed(seed: int, n: int = 40, draws: int = 500) -> tuple[np.ndarray, Resampled]:
@@ -103,9 +103,11 @@ class TestUndefined:
 
     def test_no_correction_where_all_draws_lie_on_one_side(self) -> None:
         _, statistic = skewed(0)
-        found = estimate(Resampled(statistic.draws.min() - 1, statistic.draws, statistic.without, statistic.strata))
-        assert found.bca is None
-        assert found.percentile is not None
+        for value in (statistic.draws.min() - 1, statistic.draws.max() + 1):
+            for without in (statistic.without, np.zeros_like(statistic.without)):
+                found = estimate(Resampled(value, statistic.draws, without, statistic.strata))
+                assert found.bca is None
+                assert found.percentile is not None
 
     def test_a_group_without_which_nothing_is_defined_counts_as_average(self) -> None:
         _, statistic = skewed(3, n=20)
@@ -114,6 +116,18 @@ class TestUndefined:
         average = without.copy()
         average[4] = np.nanmean(without)
         assert acceleration(without, statistic.strata) == pytest.approx(acceleration(average, statistic.strata))
+
+    def test_the_only_group_without_which_something_is_defined_is_the_average(self) -> None:
+        _, statistic = skewed(3, n=20)
+        two_more = np.append(statistic.without, [7.0, np.nan])
+        strata = np.append(statistic.strata, [1, 1])
+        assert acceleration(two_more, strata) == pytest.approx(acceleration(statistic.without, statistic.strata))
+
+    def test_acceleration_has_no_unit_but_rounding_errors_are_no_influence(self) -> None:
+        _, statistic = skewed(3, n=20)
+        expected = acceleration(statistic.without, statistic.strata)
+        assert acceleration(1e-9 * statistic.without, statistic.strata) == pytest.approx(expected)
+        assert acceleration(1e-15 * statistic.without, statistic.strata) == 0
 
     def test_strata_of_one_group_have_no_influence(self) -> None:
         _, statistic = skewed(3, n=20)

@@ -1,6 +1,7 @@
 """Metrics equal scikit-learn, closed forms and published arithmetic, and depend on neither names nor row order."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from scipy.special import logsumexp
 
 from hcoatnet.evaluation.metrics import (
     brier_score,
+    equal_mass_bins,
     expected_calibration_error,
     log_loss,
     score,
@@ -109,11 +111,39 @@ class TestAgainstScikitLearn:
             assert row["groups"] == len(set(predictions.groups[one])), name
         assert summary["confusion_matrix"] == oracle.confusion_matrix(y, predicted).tolist()
 
+    def test_one_photo_of_another_class_gives_a_specificity(self) -> None:
+        summary = summarise(table_of(np.array([0, 0, 0, 1]), np.eye(3)[[0, 0, 1, 1]]))
+        assert summary["per_class"]["a"]["specificity"] == 1
+        assert summary["per_class"]["b"]["specificity"] == pytest.approx(2 / 3)
+
+    def test_a_class_without_photos_or_without_others_has_no_auroc_and_no_warning(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            summary = summarise(table_of(np.zeros(4, dtype=int), np.eye(2)[[0, 0, 1, 1]]))
+        assert [row["auroc"] for row in summary["per_class"].values()] == [None, None]
+
     def test_counts_stand_beside_every_figure(self) -> None:
         summary = summarise(random_table(0))
         assert (summary["n"], summary["groups"]) == (152, 51)
         assert {summary[name]["n"] for name in METRICS} == {152}
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+class TestBins:
+    @settings(max_examples=50, deadline=None)
+    @given(values=st.lists(st.integers(0, 20), min_size=1, max_size=60), bins=st.integers(1, 15))
+    def test_they_are_in_order_from_0_none_is_empty_and_equal_values_share_one(self, values, bins) -> None:
+        position = equal_mass_bins(np.array(values) / 20, bins)
+        assert sorted(set(position.tolist())) == list(range(position.max() + 1))
+        assert position.max() < bins
+        by_value = dict(zip(values, position.tolist(), strict=True))
+        assert [by_value[value] for value in values] == position.tolist()
+        assert [by_value[value] for value in sorted(by_value)] == sorted(by_value.values())
+
+    @pytest.mark.parametrize(("n", "bins"), [(40, 4), (41, 4), (43, 4), (3, 5)])
+    def test_different_values_fill_them_equally(self, n: int, bins: int) -> None:
+        counts = np.bincount(equal_mass_bins(np.random.default_rng(n).permutation(n) / n, bins))
+        assert counts.tolist() == [len(part) for part in np.array_split(np.arange(n), min(bins, n))]
 
 
 class TestAgainstClosedForms:

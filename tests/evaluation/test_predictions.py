@@ -99,7 +99,7 @@ class TestBuild:
 
     def test_a_reserved_column_is_refused(self) -> None:
         with pytest.raises(PredictionsError, match=r"'p_value' .* reserved"):
-            build_predictions(photos_of(["a"], p_value=["1"]), np.zeros((1, 3)), CLASSES)
+            build_predictions(photos_of(["a"], p_value=["1"], logit_x=["1"]), np.zeros((1, 3)), CLASSES)
 
     def test_one_class_is_refused(self) -> None:
         with pytest.raises(PredictionsError, match="At least two classes"):
@@ -202,7 +202,7 @@ class TestRefusals:
         assert "a, b, c" in message
 
     def test_duplicate_path_within_a_subset_only(self, tmp_path: Path, csv_lines: list[str]) -> None:
-        double = [*csv_lines, csv_lines[1]]
+        double = [*csv_lines, csv_lines[1], csv_lines[2]]
         assert "images/0.jpg stands in subset test more than once" in refusal(tmp_path / "p.csv", double)
         (tmp_path / "p.csv").write_text("\n".join([*csv_lines, csv_lines[1].replace("test", "val")]))
         assert len(read_predictions(tmp_path / "p.csv")) == 5

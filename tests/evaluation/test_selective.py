@@ -15,6 +15,7 @@ from hcoatnet.evaluation.calibration import calibrated_arm
 from hcoatnet.evaluation.resampling import resample
 from hcoatnet.evaluation.selective import (
     COVERAGES,
+    ERROR_RATES,
     RankedAnswers,
     abstain_threshold,
     accuracy_at,
@@ -142,6 +143,16 @@ class TestOutOfFold:
             expected = [accuracy_at(table.labels, table.probabilities, coverage) for table in tables]
             assert figure.value == pytest.approx(np.mean(expected))
             assert figure.percentile.low < figure.value < figure.percentile.high
+
+    def test_one_seed_is_enough(self):
+        arm = simulated_arm(seeds=(1,))
+        (table,) = (one.predictions for one in calibrated_arm(arm).replicates)
+        expected = risk_coverage(table.labels, table.probabilities).aurc
+        assert selective_out_of_fold(arm, draws=2).aurc.value == pytest.approx(expected)
+
+
+def test_what_is_reported_unasked():
+    assert (COVERAGES, ERROR_RATES) == ((0.8, 0.9), (0.05, 0.1))
 
 
 class TestAbstainThreshold:

@@ -61,6 +61,14 @@ class TestRows:
         assert sum(row.photos for row in found.rows) == len(PHOTOS)
         json.dumps(found.to_json(), allow_nan=False)
 
+    def test_one_seed_is_enough(self) -> None:
+        arm = make_arm(PHOTOS, columns={"sex": SEX})
+        table = arm.replicates[0].predictions
+        for row in subgroups(arm, "sex", replicates=2, permutations=1).rows:
+            chosen = table.table["sex"] == ("" if row.value == "not recorded" else row.value)
+            assert row.metrics["accuracy"].value == pytest.approx((table.predicted == table.labels)[chosen].mean())
+            assert list(row.support.values()) == np.bincount(table.labels[chosen], minlength=4).tolist()
+
     def test_macro_f1_leaves_out_classes_that_the_value_lacks(self) -> None:
         only = np.where(PHOTOS["label"] == 0, "common", "rest")
         row = by(only).rows[0]
@@ -104,6 +112,7 @@ class TestValues:
                 ],
             ),
             (np.arange(12) - 6, ["-6–-5", "-4–-3", "-2–-1", "0–1", "2–3", "4–5"]),
+            (np.arange(12) * 4, [f"{low}–{low + 4}" for low in range(0, 45, 5)]),
             (
                 np.arange(20) * 100,
                 [
@@ -153,16 +162,21 @@ class TestValues:
 
 class TestGaps:
     def test_largest_less_smallest_of_the_values_with_ten_groups(self) -> None:
-        few = np.where(NUMBER < 9, "few", SEX)
+        few = np.where(NUMBER < 9, "few", np.where(PHOTOS["label"] == 0, "one class", SEX))
         found = by(few)
         rows = {row.value: row for row in found.rows}
         assert rows["few"].groups == 9
-        assert found.compared == ("female", "male", "not recorded")
+        assert found.compared == ("female", "male", "one class", "not recorded")
+        assert rows["female"].support["a"] == 0 < rows["female"].support["b"]
         for gap, name in ((found.accuracy_gap, "accuracy"), (found.balanced_accuracy_gap, "balanced_accuracy")):
             values = {value: rows[value].metrics[name].value for value in found.compared}
             assert gap.best == max(values, key=values.get)
             assert gap.worst == min(values, key=values.get)
             assert gap.size == pytest.approx(values[gap.best] - values[gap.worst])
+
+    def test_ten_groups_are_just_enough_to_be_compared(self) -> None:
+        for number, compared in ((10, ("few", "many")), (9, ("many",))):
+            assert by(np.where(number > NUMBER, "few", "many"), replicates=2).compared == compared
 
     def test_one_value_has_no_gap(self) -> None:
         found = by(["x"] * len(PHOTOS))

@@ -52,7 +52,7 @@ class TestAgainstScikitLearn:
         table = answer(draw_photos(40, seed), seed=seed)
         table = coarse(table) if tied else table
         of_photo = find_groups(table).of_photo
-        weights = np.random.default_rng(seed).poisson(1, 40)
+        weights = np.random.default_rng(seed).poisson(1, 40) * (1e-4 if seed % 2 else 1)
         expected, found = scikit_learn(table, weights[of_photo]), weighted(table, weights)
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, rel=1e-9), name
@@ -135,6 +135,16 @@ class TestUndefined:
         assert found["macro_average_precision"] == pytest.approx(found["average_precision"][:3].mean())
         # As in the summary, macro F1 counts it as 0.
         assert found["macro_f1"] == pytest.approx(np.nan_to_num(found["f1"]).sum() / 4)
+
+    def test_a_class_neither_there_nor_predicted_counts_as_0_and_divides_nothing(self) -> None:
+        table = answer(draw_photos(40))
+        photos = table.table[["path", "group", "label", "subset"]]
+        never = build_predictions(photos, table.logits - 100 * np.eye(4)[3], table.classes)
+        of_photo = find_groups(never).of_photo
+        with np.errstate(all="raise", under="ignore"):
+            found = weighted(never, np.bincount(of_photo, weights=never.labels == 3) == 0)
+        assert np.isnan(found["f1"][3])
+        assert found["macro_f1"] == pytest.approx(found["f1"][:3].sum() / 4)
 
     def test_a_class_never_predicted(self) -> None:
         table = answer(draw_photos(40))

@@ -1,37 +1,16 @@
-"""The figures of the page on maps are those of the committed measurement."""
+"""The page on maps says when there is a warning, and how often chance alone would give one."""
 
-import json
+from math import comb, factorial
 from pathlib import Path
 
-import pytest
+from hcoatnet.explain.randomisation import WARN_FROM
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/explanation/maps.md").read_text(encoding="utf-8")
-MEASURED = json.loads((ROOT / "docs/results/map_checks.json").read_text(encoding="utf-8"))["models"]
+PAGE = " ".join((Path(__file__).parents[2] / "docs/explanation/maps.md").read_text(encoding="utf-8").split())
 
 
-def with_sign(value):
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def game_cell(game):
-    reach = f"({with_sign(game['low'])} to {with_sign(game['high'])})"
-    return f"{game['area']:.3f} against {game['chance_area']:.3f}: {with_sign(game['gain'])} {reach}"
-
-
-def randomisation_cell(found):
-    low, high = (f"{found[key]:+.2f}".replace("-", "−") for key in ("lowest_draw", "highest_draw"))
-    return f"{found['mean']:+.2f}".replace("-", "−") + f" ({low} to {high})"
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_row_of_the_table(name):
-    assert len(MEASURED) == 5
-    (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
-    found = MEASURED[name]
-    assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [
-        game_cell(found["games"]["deletion"]),
-        game_cell(found["games"]["insertion"]),
-        randomisation_cell(found["randomisation"]),
-    ]
-    assert f"{found['photos']} validation photos of {found['groups']} patients" in PAGE
+def test_chance_seldom_warns():
+    """The mean of ten numbers spread evenly over −1 to 1: Irwin and Hall's distribution."""
+    least = 10 * (1 - WARN_FROM) / 2
+    p = sum((-1) ** k * comb(10, k) * (least - k) ** 10 for k in range(int(least) + 1)) / factorial(10)
+    assert f"From a mean of {WARN_FROM} on" in PAGE
+    assert f"the mean of ten would reach {WARN_FROM} in {100 * p:.1f} % of all cases" in PAGE

@@ -14,8 +14,11 @@ from hcoatnet.models.token_pruning import (
     HierarchicalSE,
     SqueezeExcitation,
     Stage,
+    StageTrace,
     as_distribution,
     gradient_importance,
+    kept_map,
+    logits_and_traces,
     norm_importance,
     parse_stages,
     random_importance,
@@ -115,6 +118,7 @@ def test_distribution_by_hand():
     for temperature in (1.0, 0.1):
         expected = np.exp(z / temperature) / np.exp(z / temperature).sum()
         np.testing.assert_allclose(as_distribution(scores, temperature)[0].numpy(), expected, rtol=1e-4)
+    assert torch.equal(as_distribution(scores), as_distribution(scores, temperature=1.0))
     assert torch.equal(as_distribution(torch.full((1, 4), 7.0)), torch.full((1, 4), 0.25))
 
 
@@ -140,6 +144,7 @@ def test_random_importance_never_changes():
         ("gate:0.75, gate:0.5", (Stage(True, Fraction(3, 4)), Stage(True, Fraction(1, 2)))),
         ("0.75,gate,0.5", (Stage(False, Fraction(3, 4)), Stage(True, None), Stage(False, Fraction(1, 2)))),
         ("gate:1", (Stage(True, Fraction(1)),)),
+        ("0.5,gate:1/2", (Stage(False, Fraction(1, 2)), Stage(True, Fraction(1, 2)))),
     ],
 )
 def test_stages_are_read(text, expected):
@@ -175,7 +180,7 @@ def test_gate_by_hand():
     factor = 1 / (1 + torch.exp(-(hidden @ gate.fc2.weight.T + gate.fc2.bias)))
     torch.testing.assert_close(gate(tokens), tokens * factor[:, None])
     assert gate.drop.p == 0.05
-    assert SqueezeExcitation(8).fc1.out_features == 1
+    assert [SqueezeExcitation(dim).fc1.out_features for dim in (8, 16, 240)] == [1, 1, 15]
 
 
 def run_stages(importance, stages="gate:0.75,gate:0.5", count=12):
@@ -246,6 +251,76 @@ def test_one_token_is_never_cut():
     _, _, kept, traces = run_stages("gradient", count=1)
     assert kept.shape[1] == 1
     assert [trace.kept.tolist() for trace in traces] == [[[0]] * 3] * 2
+
+
+@pytest.mark.parametrize("importance", IMPORTANCES)
+@pytest.mark.parametrize(("stages", "cuts"), [("none", False), ("gate", False), ("gate,0.5", True), ("gate:0.5", True)])
+def test_what_cuts(importance, stages, cuts):
+    module, tokens, kept, traces = run_stages(importance, stages)
+    assert module.cuts == (cuts and importance != "none") == bool(traces)
+    gated = tokens if stages == "none" else module.gates[0](tokens)
+    assert torch.equal(kept, take(gated, traces[0].kept) if traces else gated)
+
+
+def test_only_gates_change_tokens():
+    _, tokens, kept, (trace,) = run_stages("norm", "0.5")
+    assert torch.equal(kept, take(tokens, trace.kept))
+    module, tokens, kept, _ = run_stages("norm", "gate")
+    factors = kept / tokens
+    torch.testing.assert_close(factors, factors[:, :1].expand_as(factors))
+    assert 0 < factors.min() < factors.max() < 1
+    assert len(list(module.parameters())) == 4
+
+
+@pytest.mark.parametrize("importance", IMPORTANCES[:-1])
+def test_after_an_earlier_cut_shares_are_of_what_it_left_and_positions_of_the_uncut_map(importance):
+    left = torch.tensor([[0, 2, 3, 5, 8, 11, 13, 15], [1, 2, 4, 6, 7, 9, 10, 14]])
+    earlier = StageTrace(torch.arange(16).expand(2, 16), torch.full((2, 16), 1 / 16), left)
+    module = HierarchicalSE(6, parse_stages("gate:0.75,gate:0.5"), importance).eval()
+    tokens = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(3))
+    norm, classifier = random_head(6, 3, torch.Generator().manual_seed(1), torch.float32)
+    kept, (first, second, third) = module(tokens, norm, classifier, earlier)
+    assert first is earlier
+    assert torch.equal(second.positions, left)
+    assert torch.equal(third.positions, second.kept)
+    assert (second.kept.shape, third.kept.shape, kept.shape) == ((2, 6), (2, 4), (2, 4, 6))
+    alone, (begun, ended) = module(tokens, norm, classifier)
+    if importance == "random":
+        ranks = random_importance(16, torch.device("cpu"))
+        best = [sorted(sorted(row, key=lambda position: -ranks[position])[:4]) for row in left.tolist()]
+        assert third.kept.tolist() == best
+    else:
+        assert torch.equal(kept, alone)
+        assert torch.equal(second.kept, left.gather(1, begun.kept))
+        assert torch.equal(third.kept, left.gather(1, ended.kept))
+
+
+def test_the_kept_map_has_each_token_at_its_place_and_nothing_elsewhere():
+    tokens = 1 + torch.arange(24.0).reshape(2, 3, 4)
+    kept = [[0, 4, 7], [2, 3, 8]]
+    whole, scores = torch.arange(9).expand(2, 9), torch.full((2, 9), 1 / 9)
+    first = StageTrace(whole, scores, torch.tensor([[0, 1, 4, 6, 7], [1, 2, 3, 5, 8]]))
+    second = StageTrace(first.kept, scores[:, :5], torch.tensor(kept))
+    expected = torch.zeros(2, 4, 3, 3)
+    for photo, positions in enumerate(kept):
+        for number, position in enumerate(positions):
+            expected[photo, :, position // 3, position % 3] = tokens[photo, number]
+    assert torch.equal(kept_map((tokens, (first, second))), expected)
+    assert torch.equal(kept_map((tokens, (StageTrace(whole, scores, second.kept),))), expected)
+    uncut = torch.arange(36.0).reshape(2, 9, 2)
+    assert torch.equal(kept_map((uncut, ())), uncut.transpose(1, 2).reshape(2, 2, 3, 3))
+
+
+def test_only_a_model_that_cuts_has_traces():
+    class Cutting(nn.Flatten):
+        def forward_with_trace(self, photos):
+            return self(photos) + 1, ("a trace",)
+
+    photos = torch.arange(8.0).reshape(2, 1, 2, 2)
+    logits, traces = logits_and_traces(nn.Flatten(), photos)
+    assert (traces, logits.tolist()) == ((), photos.flatten(1).tolist())
+    logits, traces = logits_and_traces(Cutting(), photos)
+    assert (traces, logits.tolist()) == (("a trace",), (photos.flatten(1) + 1).tolist())
 
 
 def test_unknown_importance_is_refused():

@@ -202,9 +202,10 @@ class TestNumbers:
             assert bool(re.search(r"\d–\d", row[1])) == (metric.key in interval_metrics), metric.name
             assert "–" not in row[2], metric.name
 
-    def test_undefined_values_are_dashes(self, make_run) -> None:
+    def test_undefined_values_are_dashes(self, make_run, monkeypatch: pytest.MonkeyPatch) -> None:
         run, metrics = make_run()
-        metrics["subsets"]["test"]["cohen_kappa"]["value"] = None
+        undefined = {"cohen_kappa": {"value": None, "n": 120}}
+        monkeypatch.setattr("hcoatnet.report.html.summarise", lambda table: summarise(table) | undefined)
         assert Page(write_run_report(run, metrics)).row("Cohen’s κ")[1] == "–"
 
     def test_class_rows_and_the_mark_of_rare_classes(self, plain) -> None:

@@ -35,12 +35,36 @@ STD: NDArray[np.float32] = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 PIXEL_LIMIT = 100_000_000
 """A photo whose header announces more pixels is refused before anything is decoded."""
 
+LONGEST_SIDE = 65_535
+"""Pixels across or down, as many as a JPEG can have. Pillow's table for resizing holds 32 bytes for each of a side."""
+
+MOST_SCANS = 50
+"""A progressive JPEG has about ten passes over its pixels; a hundred thousand empty ones take minutes to decode."""
+
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+class _TooManyScansError(Exception):
+    pass
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG whose passes are counted while it is decoded; what stands after its end does not count."""
+
+    _scans = 0
+
+    def load_read(self, read_bytes: int) -> bytes:
+        block = super().load_read(read_bytes)
+        self._scans += block.count(b"\xff\xda")
+        if self._scans > MOST_SCANS:
+            raise _TooManyScansError
+        return block
+
 
 # Readers are called directly rather than through Image.open: that would also try formats we do not accept, and it
 # applies Pillow's process-wide pixel limit, which belongs to whoever uses this library.
 _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    (re.compile(rb"\xff\xd8\xff"), _Jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
     (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
@@ -56,6 +80,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ROWS = 256
+"""Rows that are scaled at once, because float64 takes eight times the memory of a photo."""
+
 _warning_filters = threading.Lock()
 
 
@@ -103,7 +130,8 @@ def open_photo(source: Path | bytes, name: str | None = None) -> Image.Image:
         name: How errors call the photo; the path by default.
 
     Raises:
-        PhotoError: If there is no such file, or it is empty, not a photo, truncated, damaged, or beyond `PIXEL_LIMIT`.
+        PhotoError: If there is no such file, or it is empty, not a photo, truncated, damaged, or beyond `PIXEL_LIMIT`,
+            `LONGEST_SIDE` or `MOST_SCANS`.
     """
     if isinstance(source, bytes):
         name = name or "photo"
@@ -140,7 +168,7 @@ def read_header(content: bytes, name: str) -> ImageFile.ImageFile:
         name: How errors call the photo.
 
     Raises:
-        PhotoError: If it is empty, not a photo, or its header is damaged.
+        PhotoError: If it is empty, not a photo, its header is damaged, or it announces too many pixels.
     """
     with _named_errors(name):
         return _read_header(BytesIO(content), name)
@@ -195,9 +223,22 @@ def preprocess(photo: Image.Image, size: int) -> NDArray[np.float32]:
     return normalise(resize_photo(photo, size))
 
 
+def decoded_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in pixels of what decoding holds: of a photo, or of its tiles where those of a TIFF are larger.
+
+    Raises:
+        ValueError: If the size of the tiles is no number.
+    """
+    tags = getattr(image, "tag_v2", {})
+    try:
+        tile = int(tags.get(322, 0)), int(tags.get(323, 0))
+    except (TypeError, ValueError, OverflowError) as error:  # a tag may hold text, several numbers, or NaN
+        raise ValueError("tiles of no size") from error
+    return max(image.size, tile, key=lambda one: one[0] * one[1])
+
+
 def _decode(stream: IO[bytes], name: str) -> Image.Image:
     image = _read_header(stream, name)
-    _check_size(image, name)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.width * image.height > PIXEL_LIMIT // 2:
         with _no_bomb_warning():
             image.load()
@@ -207,10 +248,15 @@ def _decode(stream: IO[bytes], name: str) -> Image.Image:
 
 
 def _check_size(image: Image.Image, name: str) -> None:
-    width, height = image.size
+    width, height = decoded_size(image)
+    limits = []
     if width * height > PIXEL_LIMIT:
+        limits.append(f"at most {PIXEL_LIMIT:,} pixels")
+    if max(width, height) > LONGEST_SIDE:
+        limits.append(f"at most {LONGEST_SIDE:,} across and down")
+    if limits:
         found = f"{width:,} × {height:,} pixels"
-        raise _photo_error(name, "too many pixels", found, f"at most {PIXEL_LIMIT:,} pixels", "Scale the photo down.")
+        raise _photo_error(name, "too many pixels", found, ", ".join(limits), "Scale the photo down.")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -224,6 +270,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _read_header(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+    image = _reader_of(stream, name)
+    _check_size(image, name)
+    return image
+
+
+def _reader_of(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     start = stream.read(12)
     if not start:
         raise _photo_error(name, "empty", "0 bytes", "a photo", "Replace the file, or take it out.")
@@ -252,11 +304,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scale_to_8_bit(image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image, dtype=np.float64)
+    pixels = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535.0
     if not (pixels.min() >= 0 and pixels.max() <= top):  # written so that NaN is caught too
         raise ValueError(f"pixel values from {pixels.min():g} to {pixels.max():g}, beyond 0 to {top:g}")
-    return Image.fromarray(np.rint(pixels * (255 / top)).astype(np.uint8))
+    scaled = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _ROWS):
+        scaled[start : start + _ROWS] = np.rint(pixels[start : start + _ROWS].astype(np.float64) * (255 / top))
+    return Image.fromarray(scaled)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -286,6 +341,9 @@ def _named_errors(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"at most {PIXEL_LIMIT:,} pixels"
         raise _photo_error(name, "too many pixels", str(error), limit, "Scale the photo down.") from error
+    except _TooManyScansError as error:
+        expected, fix = f"at most {MOST_SCANS} scans", "Save it again as an ordinary JPEG."
+        raise _photo_error(name, "too many scans", "more scans than a photo has", expected, fix) from error
     except Exception as error:
         cut = isinstance(error, EOFError | struct.error) or "truncated" in str(error).lower()
         found = f"{'cut short' if cut else 'cannot be read'} ({str(error) or type(error).__name__})"

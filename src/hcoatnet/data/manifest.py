@@ -162,8 +162,8 @@ def _value_problems(table: pd.DataFrame) -> list[Problem]:
         ("path", lambda value: value.strip() and not Path(value).is_absolute(), "a path relative to the manifest"),
         ("group", str.strip, "the patient, or what must not be split"),
         ("sha256", re.compile("[0-9a-f]{64}").fullmatch, "64 hexadecimal digits"),
-        ("width", re.compile("[1-9][0-9]*").fullmatch, "a positive whole number"),
-        ("height", re.compile("[1-9][0-9]*").fullmatch, "a positive whole number"),
+        ("width", re.compile("[1-9][0-9]{0,8}").fullmatch, "a positive whole number of pixels"),
+        ("height", re.compile("[1-9][0-9]{0,8}").fullmatch, "a positive whole number of pixels"),
     )
     for column, is_valid, expected in checks:
         for path, value in zip(table["path"], table[column], strict=True):

@@ -74,6 +74,9 @@ def prove_parts(table: pd.DataFrame, parts: Sequence[str], manifest: Manifest, n
         DataProblems: With everything that speaks against it.
     """
     facts = manifest.table[["path", "label", "group", "sha256"]].rename(columns={"group": "manifest_group"})
+    if table.empty:
+        missing = _coverage_problems(table["path"], facts["path"])
+        raise DataProblems("The split cannot be used: it names no photos.", missing)
     repeats = int(table["repeat"].nunique())
     problems: list[Problem] = []
     photos, groups = {}, {}

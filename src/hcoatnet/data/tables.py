@@ -1,6 +1,7 @@
 """Reading CSV files that people made: every value stays text, and what does not fit is named by its line."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
 from io import StringIO
@@ -35,7 +36,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: the file is empty. The first line must name the columns.")
     (_, first), *rows = lines
     header = [name.strip() or f"column_{place}" for place, name in enumerate(first, start=1)]
-    repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted(column for column, count in Counter(header).items() if count > 1)
     if repeated:
         raise DataError(f"{path}: column {_quoted(repeated)} stands twice in the first line. Rename one of them.")
     problems = [
@@ -73,7 +74,7 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str], path: Path, adv
 
 def _parse(text: str, path: Path) -> list[tuple[int, list[str]]]:
     """Lines that hold text, each with its number and its cells."""
-    start = text.lstrip("\n").split("\n", 1)[:1]
+    start = text.lstrip("\n")[: csv.field_size_limit()].split("\n", 1)[:1]  # the limit is an error below, not here
     delimiter = max(",;\t", key=lambda candidate: len(next(csv.reader(start, delimiter=candidate), [])))
     reader = csv.reader(StringIO(text), delimiter=delimiter, strict=True)
     try:

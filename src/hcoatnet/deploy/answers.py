@@ -5,6 +5,7 @@ Needs NumPy alone, so that a server needs nothing else.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -224,9 +225,10 @@ class Rules:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise EvidenceError(f"The calibration holds {value!r} in place of a number.")
-    return float(value)
+    with suppress(OverflowError):  # a whole number of 400 digits is beyond any float
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    raise EvidenceError(f"The calibration holds {value!r} in place of a number.")
 
 
 def _entry(entries: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> Mapping[str, Any]:

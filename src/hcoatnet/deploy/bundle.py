@@ -4,15 +4,15 @@ Its files are described in ``docs/reference/files.md``. Nothing in a bundle is c
 every file has been compared with its hash.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from hcoatnet.config import Views
+from hcoatnet.config import LARGEST_SIDE, Views
 from hcoatnet.deploy.answers import Rules
+from hcoatnet.documents import DocumentError, parse_object
 from hcoatnet.errors import BundleError, EvidenceError
 from hcoatnet.files import sha256_of_bytes, sha256_of_file
 
@@ -196,6 +196,8 @@ def _wrong_facts(facts: Mapping[str, Any]) -> Iterator[str]:
         value = facts.get(key)
         if not isinstance(value, kind) or (isinstance(value, int) and kind is int and (value is True or value < 1)):
             yield f"{CONFIG} lacks a usable {key!r}"
+    if isinstance(facts.get("image_size"), int) and facts["image_size"] > LARGEST_SIDE:
+        yield f"{CONFIG} has an 'image_size' above {LARGEST_SIDE:,}"
     if facts.get("views", "one") not in get_args(Views):
         yield f"{CONFIG} lacks usable 'views'"
     classes = facts.get("classes")
@@ -243,12 +245,9 @@ def _bytes_of(file: Path) -> bytes:
 
 def _parsed(content: bytes, folder: Path, name: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(folder, [f"{name} is not JSON"]) from error
-    if not isinstance(parsed, dict):
-        raise _damaged(folder, [f"{name} holds no JSON object"])
-    return parsed
+        return parse_object(content)
+    except DocumentError as error:
+        raise _damaged(folder, [f"{name} {error}"]) from error
 
 
 def _damaged(folder: Path, problems: list[str]) -> BundleError:

@@ -1,6 +1,5 @@
 """A model in one ONNX file, run by ONNX Runtime. Needs neither torch nor the package that made the file."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcoatnet.config import LARGEST_SIDE
 from hcoatnet.deploy.answers import TokenStage, TokenTrace
 from hcoatnet.deploy.backend import Output
+from hcoatnet.documents import DocumentError, parse_object
 from hcoatnet.errors import BundleError, DataError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 METADATA_KEY = "hcoatnet"
 """Where the file keeps its facts, as JSON; see ``docs/reference/files.md``."""
+MOST_MEMBERS, MOST_STAGES = 1000, 100
+"""Models in one file, and cuts in one model: more than there will be."""
 MOST_VIEWS = 16
 """Views of photos that pass together where a model takes several: as many as photos in a batch of others."""
 PHOTOS = "photos"
@@ -137,11 +140,10 @@ def _read_metadata(path: Path, session: "InferenceSession") -> Mapping[str, Any]
     if text is None:
         raise BundleError(f"{path} was not written by `hcoatnet export`: it does not name its classes. {ADVICE}")
     try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"The metadata of {path} are damaged ({error}). {ADVICE}") from error
-    found = metadata.get("format") if isinstance(metadata, dict) else None
-    if found != FORMAT:
+        metadata = parse_object(text)
+    except DocumentError as error:
+        raise BundleError(f"The metadata of {path} are damaged: what is there {error}. {ADVICE}") from error
+    if (found := metadata.get("format")) != FORMAT:
         raise BundleError(f"{path} has format {found}; this version reads format {FORMAT}. {ADVICE}")
     if wrong := list(_wrong_facts(metadata)):
         raise BundleError(f"The metadata of {path} lack usable {', '.join(wrong)}. {ADVICE}")
@@ -159,19 +161,19 @@ def _wrong_facts(metadata: Mapping[str, Any]) -> Iterator[str]:
         or not 1 < len(classes) == len(set(classes))
     ):
         yield "classes"
-    for key, least in (("image_size", 1), ("members", 1), ("stages", 0)):
-        if not _is_count(metadata.get(key), least):
+    for key, least, most in (("image_size", 1, LARGEST_SIDE), ("members", 1, MOST_MEMBERS), ("stages", 0, MOST_STAGES)):
+        if not _is_count(metadata.get(key), least, most):
             yield key
-    if not _is_count(metadata.get("views", 1), 1):
+    if not _is_count(metadata.get("views", 1), 1, MOST_VIEWS):
         yield "views"
     tokens = metadata.get("tokens")
-    grid = isinstance(tokens, list) and len(tokens) == 2 and all(_is_count(side, 1) for side in tokens)
+    grid = isinstance(tokens, list) and len(tokens) == 2 and all(_is_count(side, 1, LARGEST_SIDE) for side in tokens)
     if not grid and not (tokens is None and metadata.get("stages") == 0):
         yield "tokens"
 
 
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_count(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _check_tensors(path: Path, session: "InferenceSession", metadata: Mapping[str, Any]) -> None:

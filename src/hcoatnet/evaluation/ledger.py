@@ -67,5 +67,5 @@ def record_opening(
 
 def count_openings(ledgers: Iterable[Path], splits: Collection[str]) -> Openings:
     """Count the lines of the ledgers that belong to any of the splits with these digests, such as a study's."""
-    rows = [row for ledger in ledgers for row in read_json_lines(ledger) if row.get("split_sha256") in splits]
-    return Openings(len(rows), len({row.get("config_sha256") for row in rows}))
+    rows = [row for ledger in ledgers for row in read_json_lines(ledger) if str(row.get("split_sha256")) in splits]
+    return Openings(len(rows), len({str(row.get("config_sha256")) for row in rows}))

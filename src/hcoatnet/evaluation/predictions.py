@@ -5,6 +5,7 @@ further columns of the manifest. Text stays text: a label ``1`` or ``NA`` is rea
 """
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,7 +210,7 @@ def _refuse_reserved(columns: Sequence[str]) -> None:
 
 def _check_columns(table: pd.DataFrame, classes: tuple[str, ...]) -> None:
     columns = [str(name) for name in table.columns]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted(name for name, count in Counter(columns).items() if count > 1)
     if twice:
         raise PredictionsError(f"Column {twice[0]!r} stands in the table twice.")
     missing = [name for name in KEY_COLUMNS if name not in columns]

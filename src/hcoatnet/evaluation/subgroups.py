@@ -247,7 +247,7 @@ def _cut_into_bands(texts: Sequence[str], numbers: Sequence[float]) -> tuple[dic
 def _round_width(low: float, high: float) -> float:
     """The least of 1, 2 and 5 times a power of ten that needs at most ten bands."""
     power = math.floor(math.log10((high - low) / MOST_BANDS))
-    widths = (float(f"{digit}e{exponent}") for exponent in (power, power + 1, power + 2) for digit in (1, 2, 5))
+    widths = (float(f"{digit}e{exponent}") for exponent in (power, power + 1) for digit in (1, 2, 5))
     return next(width for width in widths if _band(high, width) - _band(low, width) < MOST_BANDS)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from hcoatnet.errors import ModelError
 from hcoatnet.models.h_coatnet import HCoAtNet
+from hcoatnet.models.tensor_files import is_plain, load_tensors
 
 StateDict = dict[str, torch.Tensor]
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -86,9 +87,7 @@ def read_state_dict(path: Path) -> StateDict:
         raise ModelError(f"{path}: there is no such file.")
     try:
         content: Any = (
-            safetensors.torch.load_file(path)
-            if path.suffix.lower() == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+            safetensors.torch.load_file(path) if path.suffix.lower() == ".safetensors" else load_tensors(path)
         )
     except pickle.UnpicklingError as error:
         raise ModelError(
@@ -105,6 +104,8 @@ def read_state_dict(path: Path) -> StateDict:
         tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise ModelError(f"{path}: holds no tensors by name. Save the state dict of a model.")
+    if odd := [key for key, value in tensors.items() if not is_plain(value)]:
+        raise ModelError(f"{path}: {_names(odd)} not held number by number. Save the plain state dict of a model.")
     return dict(clean_state_dict(tensors))
 
 

@@ -11,6 +11,7 @@ from hcoatnet.errors import EvidenceError
 from hcoatnet.evaluation.comparison import FEW, compare
 from hcoatnet.evaluation.evidence import Arm, Cell
 from hcoatnet.evaluation.ledger import Openings
+from hcoatnet.evaluation.metrics import summarise
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
 from hcoatnet.files import write_text
 from hcoatnet.report import figures
@@ -82,7 +83,7 @@ def run_report(record: RunRecord, by: Sequence[str] = ()) -> Report:
     examination, refused = _examine(record, predictions, by)
     row = examination.row(metrics["model"]) if examination is not None else None
     subsets = [
-        Subset(SUBSET_TITLES[key], table, metrics["subsets"][key], row if key == "test" else None)
+        Subset(SUBSET_TITLES[key], table, summarise(table), row if key == "test" else None)
         for key, table in predictions.items()
     ]
     section = _section(examination, record.photo_folder, subsets[0])

@@ -1,6 +1,5 @@
 """What the files of finished runs say of how they came about: data, settings, machines, openings of the test."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from hcoatnet.config import read_yaml
+from hcoatnet.data.manifest import MANIFEST_COLUMNS
+from hcoatnet.data.tables import read_table, require_columns
 from hcoatnet.errors import RunError
 from hcoatnet.evaluation.ledger import Openings, count_openings, ledger_beside
 from hcoatnet.report.words import shown
+from hcoatnet.training.run_directory import RunDirectory
 
 SUBSETS = ("train", "val", "test")
 CURVES = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_balanced_accuracy", "learning_rate", "best"]
@@ -49,12 +51,16 @@ class RunRecord:
                 f"{folder} holds no metrics.json: it is not a finished run. Give a directory that `hcoatnet train` or "
                 "`hcoatnet study run` made, or finish it with `hcoatnet train --resume`."
             )
-        return cls(folder, json.loads(file.read_text(encoding="utf-8")))
+        return cls(folder, RunDirectory(folder).results())
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The content of config.yaml."""
-        content: dict[str, Any] = yaml.safe_load(existing(self.folder / "config.yaml").read_text(encoding="utf-8"))
+        """The content of config.yaml as it stands there, which another version may have written."""
+        file = existing(self.folder / "config.yaml")
+        content = read_yaml(file)
+        kinds = {"data": str, "split": str, "repeat": int, "fold": int}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(content.get(name), kind | None)]:
+            raise RunError(f"{file} lacks usable {', '.join(wrong)}. Restore it, or train the run again.")
         return content
 
     @property
@@ -65,7 +71,8 @@ class RunRecord:
     @cached_property
     def environment(self) -> dict[str, str]:
         """Machine and versions, as they are shown."""
-        content = json.loads(existing(self.folder / "environment.json").read_text(encoding="utf-8"))
+        existing(self.folder / "environment.json")
+        content = RunDirectory(self.folder).environment()
         packages = content.pop("packages", {})
         content.pop("format", None)
         return {name: shown(value) for name, value in {**content, **packages}.items()}
@@ -73,19 +80,23 @@ class RunRecord:
     @cached_property
     def photos(self) -> pd.DataFrame:
         """The manifest's rows with the run's own groups and subsets."""
-        manifest, split = (read_table(self.folder / name) for name in ("manifest.csv", "split.csv"))
-        return manifest.drop(columns=["group"], errors="ignore").merge(split, on="path")
+        split = _read_table(self.folder / "split.csv", ("path", "group", "subset"))
+        return self.manifest.drop(columns=["group"]).merge(split, on="path")
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
         """All rows of the manifest, as text."""
-        return read_table(self.folder / "manifest.csv")
+        return _read_table(self.folder / "manifest.csv", MANIFEST_COLUMNS)
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """The history without rows that a crash tore; of an epoch that was run again, the last row."""
-        rows = pd.read_csv(existing(self.folder / "history.csv"), dtype=str, on_bad_lines="skip")
-        numbers = pd.DataFrame({name: pd.to_numeric(rows[name], errors="coerce") for name in CURVES}).dropna()
+        file = existing(self.folder / "history.csv")
+        try:
+            rows = pd.read_csv(file, dtype=str, on_bad_lines="skip")
+            numbers = pd.DataFrame({name: pd.to_numeric(rows[name], errors="coerce") for name in CURVES}).dropna()
+        except (KeyError, ValueError) as error:  # of which pandas' own errors are kinds
+            raise RunError(f"{file} is not the history of a training. Restore it, or train the run again.") from error
         return numbers.drop_duplicates("epoch", keep="last").sort_values("epoch")
 
     @property
@@ -97,8 +108,9 @@ class RunRecord:
     @property
     def ledger(self) -> Path:
         """Where openings of its test set were recorded."""
-        split, data = (self.settings.get(name) for name in ("split", "data"))
-        beside = ledger_beside(split and self.folder / split, data and self.folder / data)
+        places = (self.settings.get(name) for name in ("split", "data"))
+        split, data = (self.folder / place if place else None for place in places)
+        beside = ledger_beside(split, data)
         return beside if beside.is_file() else self.folder / beside.name
 
 
@@ -115,16 +127,17 @@ def existing(path: Path) -> Path:
     return path
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file of a run as text; empty cells are empty texts."""
-    return pd.read_csv(existing(path), dtype=str, keep_default_na=False)
-
-
 def openings_of(records: Sequence[RunRecord]) -> Openings | None:
     """How often, and by how many configurations, the test photos of these runs were opened; None without a ledger."""
     ledgers = {record.ledger.resolve() for record in records if record.ledger.is_file()}
     splits = {record.metrics["split_sha256"] for record in records}
     return count_openings(sorted(ledgers), splits) if ledgers else None
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_table(existing(path))
+    require_columns(table, columns, path)
+    return table
 
 
 def varying_settings(recipes: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hcoatnet.config import TrainConfig
-from hcoatnet.data.tables import read_table
+from hcoatnet.data.tables import read_table, require_columns
 from hcoatnet.errors import EvidenceError
 from hcoatnet.evaluation.evidence import Arm, Cell, Subset
 from hcoatnet.evaluation.predictions import Predictions, read_predictions
@@ -119,6 +119,11 @@ def _read_cell(source: _Source, manifests: dict[str, dict[str, str]], subset: Su
     val = _read_table(run, "val", subsets["val"])
     test = val if subset == "val" else _read_table(run, "test", subsets["test"])
     labels = _read_labels(run, manifests)
+    if unknown := [path for path in subsets["train"] if path not in labels]:
+        raise EvidenceError(
+            f"{run.manifest_file} lacks {len(unknown)} training photos of the run's split.csv, first {unknown[0]}. "
+            "Restore it, or train the run again."
+        )
     training = [labels[path] for path in subsets["train"]]
     cell = Cell(
         run=run.name,
@@ -137,6 +142,7 @@ def _read_cell(source: _Source, manifests: dict[str, dict[str, str]], subset: Su
 def _read_subsets(run: RunDirectory, metrics: dict[str, Any]) -> dict[str, list[str]]:
     """Paths of each subset, from the run's own split, which must be the one that it was trained with."""
     table = read_table(run.split_file)
+    require_columns(table, ("path", "subset"), run.split_file)
     if sha256_of_file(run.split_file) != metrics["split_sha256"]:
         raise EvidenceError(f"{run.split_file} has changed since the run was trained. Restore it, or train it again.")
     return {name: list(table.loc[table["subset"] == name, "path"]) for name in ("train", "val", "test")}
@@ -158,6 +164,7 @@ def _read_labels(run: RunDirectory, manifests: dict[str, dict[str, str]]) -> dic
     digest = sha256_of_file(run.manifest_file)
     if digest not in manifests:
         table = read_table(run.manifest_file)
+        require_columns(table, ("path", "label"), run.manifest_file)
         manifests[digest] = dict(zip(table["path"], table["label"], strict=True))
     return manifests[digest]
 

@@ -10,12 +10,13 @@ A study file holds the keys of :data:`STUDY_KEYS` and any setting of ``hcoatnet 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hcoatnet.config import TrainConfig, check_settings, read_yaml, resolve_config
+from hcoatnet.config import TrainConfig, check_settings, naming, read_yaml, resolve_config
 from hcoatnet.errors import ConfigError
 from hcoatnet.settings import rebased, relative_to
 
@@ -30,6 +31,7 @@ COMMON = ("data", "split", "val_share", "test_share", "split_seed", "device", "w
 DEFAULT_INIT = "scratch"
 DEFAULT_SEED = 42
 
+_Value = TypeVar("_Value")
 _ROW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -88,7 +90,11 @@ def read_study(path: Path) -> StudyConfig:
     Raises:
         ConfigError: No such file, no YAML mapping, an unknown key, or a wrong value.
     """
-    content = read_yaml(path)
+    with naming(path):
+        return _study_of(read_yaml(path), path)
+
+
+def _study_of(content: Mapping[str, Any], path: Path) -> StudyConfig:
     values = {name: content[name] for name in STUDY_KEYS if name in content}
     settings = {name: value for name, value in content.items() if name not in values}
     checked = check_settings(settings, f"key in {path}", leave_out=PLACED, also=STUDY_KEYS, command="study run")
@@ -218,13 +224,11 @@ def _checked(study: StudyConfig) -> StudyConfig:
             )
         if (twice := folded.setdefault(variant.name.casefold(), variant.name)) != variant.name:
             raise ConfigError(f"The rows {twice} and {variant.name} differ in capitals only. Rename one.")
-    names = [variant.name for variant in study.variants]
-    if again := sorted({name for name in names if names.count(name) > 1}):
+    if again := _repeated(variant.name for variant in study.variants):
         raise ConfigError(f"The row {again[0]} stands twice. Give each variant of a model a name of its own.")
-    kinds = [init.partition(":")[0] for init in study.inits]
-    if len(set(kinds)) < len(kinds):
+    if kinds := _repeated(init.partition(":")[0] for init in study.inits):
         raise ConfigError(
-            f"`inits` names {max(kinds, key=kinds.count)} twice. Give each weights file to a row of its own in a study "
+            f"`inits` names {kinds[0]} twice. Give each weights file to a row of its own in a study "
             "file: {name: mine, model: …, init: pretrained:FILE}."
         )
     recipes: dict[str, str] = {}
@@ -257,6 +261,11 @@ def _numbers(name: str, value: Any) -> tuple[int, ...]:
         if isinstance(item, bool) or not re.fullmatch("[0-9]+", str(item)):
             raise ConfigError(f"`{name}` must be whole numbers from 0. Got {item!r} instead.")
         numbers.append(int(item))
-    if len(set(numbers)) < len(numbers):
-        raise ConfigError(f"`{name}` names {max(numbers, key=numbers.count)} twice. Name each once.")
+    if again := _repeated(numbers):
+        raise ConfigError(f"`{name}` names {again[0]} twice. Name each once.")
     return tuple(numbers)
+
+
+def _repeated(values: Iterable[_Value]) -> list[_Value]:
+    """Values that stand there more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -22,6 +22,7 @@ from hcoatnet.study.status import (
     seconds_left,
     status_table,
 )
+from hcoatnet.terminal import visible
 
 SHOWN_FIRST: tuple[State, ...] = ("running", "failed", "interrupted", "waiting", "finished")
 
@@ -77,7 +78,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line, above the table where there is one."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def started(self, name: str) -> None:
         """A cell's process starts."""

@@ -111,14 +111,12 @@ class StudyDirectory:
         """
         try:
             with self.plan_file.open(encoding="utf-8", newline="") as stream:
-                rows = list(csv.DictReader(stream))
+                return [_planned(row) for row in csv.DictReader(stream)]
         except OSError:
             raise RunError(
                 f"{self.path} is not a study: it has no plan.csv. Give a directory that `hcoatnet study run` made."
             ) from None
-        try:
-            return [_planned(row) for row in rows]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise RunError(
                 f"{self.plan_file} cannot be read ({error}). Restore it, or delete it and run the study again: "
                 "finished cells are kept."

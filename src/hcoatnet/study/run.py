@@ -33,6 +33,7 @@ from hcoatnet.study.plan import (
     write_plan,
 )
 from hcoatnet.study.runner import LocalRunner, Runner
+from hcoatnet.terminal import visible
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def run_study(
             runner = _on_cluster(cluster, directory)
     _store(directory, study, tasks)
     for note in photos.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(note), markup=False, highlight=False, soft_wrap=True)
     failed: dict[str, str] = {}
     with Display(console, shard_of(tasks, part), runner.jobs) as display:
         if waiting:

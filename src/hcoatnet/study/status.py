@@ -1,6 +1,7 @@
 """How far a study is, read from its run directories, and the table that shows it."""
 
 import csv
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -86,9 +87,9 @@ def read_progress(run: RunDirectory) -> Progress:
             rows = [row for row in csv.DictReader(stream) if row.get("best") in ("0", "1")]
         best = [float(row["val_macro_f1"]) for row in rows if row["best"] == "1"]
         seconds = sum(float(row["seconds"]) for row in rows)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return Progress(0, None, 0.0)
-    return Progress(len(rows), best[-1] if best else None, seconds)
+    return Progress(len(rows), best[-1] if best else None, seconds if math.isfinite(seconds) else 0.0)
 
 
 def counts_line(states: Sequence[State]) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 
 from hcoatnet.errors import RunError
 from hcoatnet.files import write_bytes
+from hcoatnet.models.tensor_files import load_tensors
 
 STATE_FORMAT = 1
 
@@ -63,12 +64,13 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         RunError: The file is damaged, holds anything but tensors and plain values, or is of a newer version.
     """
-    import pickle
-
+    damaged = f"Cannot read the training state {path}: it is damaged or not ours. Start a new run."
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise RunError(f"Cannot read the training state {path}: it is damaged or not ours. Start a new run.") from error
+        state = load_tensors(path)
+    except Exception as error:  # a damaged file can make torch raise almost anything
+        raise RunError(damaged) from error
+    if not isinstance(state, dict):
+        raise RunError(damaged)
     if state.get("format") != STATE_FORMAT:
         raise RunError(
             f"The training state {path} has format {state.get('format')}; this version reads {STATE_FORMAT}. "

@@ -219,7 +219,13 @@ def fit(learner: Learner, material: Material, run: RunDirectory, journal: Journa
     """
     config, team = learner.config, learner.team
     if state := team.first(lambda: stored_state(run, team)):
-        learner.restore(state)
+        try:
+            learner.restore(state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{run.state_file} is not the state of the model in the run's config.yaml. Restore the two files "
+                "together, or start a new run."
+            ) from error
         journal.say(f"Continuing after epoch {len(learner.rows)} of {config.epochs}.")
     if team.leads:
         start_history(run.history_file, [asdict(row) for row in learner.rows])

@@ -1,17 +1,19 @@
 """A run directory: where its files lie, who may write to it, and what it says about itself."""
 
-import json
 import os
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from hcoatnet import __version__
-from hcoatnet.config import TrainConfig, resolve_config, stored_settings, write_settings
+from hcoatnet.config import TrainConfig, naming, resolve_config, stored_settings, write_settings
+from hcoatnet.documents import DocumentError, parse_object
 from hcoatnet.errors import RunError
 from hcoatnet.files import remove_leftovers, write_json
 
@@ -19,6 +21,8 @@ RUN_FORMAT = 1
 LOCK_NAME = ".lock"
 LOCK_PATIENCE = 1
 """Seconds: a look at whether the directory is busy holds the lock for a moment, too."""
+DIGESTED = ("config", "manifest", "split", "weights")
+"""What metrics.json holds digests of, each as ``<name>_sha256``."""
 RECORDED_PACKAGES = (
     "accelerate",
     "numpy",
@@ -175,17 +179,23 @@ class RunDirectory:
         if not self.started:
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml. Give one that `train` made.")
         self.check_format()
-        return resolve_config(stored_settings(self.config_file))
+        with naming(self.config_file):
+            return resolve_config(stored_settings(self.config_file))
 
     def results(self) -> dict[str, Any]:
-        """The content of metrics.json of a finished run."""
-        try:
-            content: dict[str, Any] = json.loads(self.metrics_file.read_text(encoding="utf-8"))
-        except OSError:
+        """The content of metrics.json of a finished run.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        if not self.finished:
             raise RunError(
                 f"The run {self.path} is not finished: it has no metrics.json. Finish it with "
                 f"`hcoatnet train --resume {self.path}`."
-            ) from None
+            )
+        content = _read_json(self.metrics_file, "train again")
+        if wrong := list(_wrong_results(content)):
+            raise RunError(f"{self.metrics_file} lacks usable {', '.join(wrong)}. Restore it, or train again.")
         return content
 
     def calibration(self) -> dict[str, Any]:
@@ -194,10 +204,17 @@ class RunDirectory:
         Raises:
             RunError: It is missing or damaged.
         """
-        try:
-            content: dict[str, Any] = json.loads(self.calibration_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"Cannot read {self.calibration_file}: {error}. Restore it, or train again.") from error
+        return _read_json(self.calibration_file, "train again")
+
+    def environment(self) -> dict[str, Any]:
+        """The content of environment.json.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        content = _read_json(self.environment_file, "start a new run")
+        if not isinstance(content.get("packages", {}), dict):
+            raise RunError(f"{self.environment_file} lacks usable packages. Restore it, or start a new run.")
         return content
 
     def check_format(self) -> None:
@@ -206,16 +223,46 @@ class RunDirectory:
         Raises:
             RunError: The run's format is not the one this version reads.
         """
-        try:
-            found = json.loads(self.environment_file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"Cannot read {self.environment_file}: {error}. Restore it, or start a new run.") from error
+        found = self.environment()
         if found.get("format") != RUN_FORMAT:
             raise RunError(
                 f"The run {self.path} was written by hcoatnet {found.get('hcoatnet', '?')} in format "
                 f"{found.get('format')}; this is hcoatnet {__version__}, which reads format {RUN_FORMAT}. "
                 "Use the version that wrote it."
             )
+
+
+def _wrong_results(content: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of a metrics.json that are missing, or hold another kind of thing."""
+    texts = ("model", "init", "protocol", "monitor", *(f"{name}_sha256" for name in DIGESTED))
+    yield from (key for key in texts if not isinstance(content.get(key), str))
+    yield from (key for key in ("parameters", "best_epoch", "epochs", "seed") if not _is_number(content.get(key), int))
+    if not _is_number(content.get("training_seconds"), int | float):
+        yield "training_seconds"
+    for key in ("classes", "notes"):
+        values = content.get(key)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            yield key
+    subsets = content.get("subsets")
+    if not isinstance(subsets, dict) or set(subsets) not in ({"val"}, {"val", "test"}):
+        yield "subsets"
+    ledger = content.get("test_ledger")
+    counts = [ledger.get(key) for key in ("openings", "configurations")] if isinstance(ledger, dict) else []
+    if not (ledger is None or (counts and all(_is_number(count, int) for count in counts))):
+        yield "test_ledger"
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= sys.maxsize  # type: ignore[operator]
+
+
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        return parse_object(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"Cannot read {path}: {error.strerror}. Restore it, or {otherwise}.") from error
+    except DocumentError as error:
+        raise RunError(f"{path} {error}. Restore it, or {otherwise}.") from error
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import re
 import stat
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +13,8 @@ from hcoatnet.errors import DataError
 _BLOCK = 1 << 20
 _DRIVE = re.compile(r"[A-Za-z]:")
 _ENCRYPTED = 0x1
+_LONGEST_NAME, _LONGEST_PATH = 255, 1024
+"""Bytes, of a file's name and with its folders: what the usual file systems take."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,18 @@ def unpack_zip(
             is encrypted, stands there twice, or goes beyond the limits. Files unpacked until then stay.
     """
     limits = limits or Limits()
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-            _check(entries, archive.name, limits)
-            left = limits.bytes
-            for done, entry in enumerate(entries, start=1):
-                target = folder / entry.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                left = _write(opened, entry, target, left, archive.name)
-                if progress is not None:
-                    progress(done, len(entries))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
-        raise DataError(f"{archive.name}: not a whole zip archive ({error}). Download it again.") from error
+    with _named_errors(archive.name):
+        opened = zipfile.ZipFile(archive)
+    with opened:
+        entries = [entry for entry in opened.infolist() if not entry.orig_filename.endswith("/")]
+        _check(entries, archive.name, limits)
+        left = limits.bytes
+        for done, entry in enumerate(entries, start=1):
+            target = folder / entry.filename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            left = _write(opened, entry, target, left, archive.name)
+            if progress is not None:
+                progress(done, len(entries))
     return len(entries)
 
 
@@ -65,13 +66,19 @@ def _check(entries: list[zipfile.ZipInfo], name: str, limits: Limits) -> None:
     if announced > limits.bytes:
         raise DataError(f"{name}: {announced:,} bytes when unpacked, more than {limits.bytes:,}. It was not unpacked.")
     seen: set[str] = set()
+    folders: set[str] = set()
     for entry in entries:
+        path = PurePosixPath(entry.filename.casefold())
         fault = _fault(entry)
-        if fault is None and entry.filename.casefold() in seen:
+        above = {str(parent) for parent in path.parents}
+        if fault is None and str(path) in seen:
             fault = "stands in the archive twice"
+        if fault is None and (str(path) in folders or above & seen):
+            fault = "is a file and a folder"
         if fault is not None:
-            raise DataError(f"{name}: the entry {entry.filename!a} {fault}. Nothing of the archive was used.")
-        seen.add(entry.filename.casefold())
+            raise DataError(f"{name}: the entry {entry.filename[:200]!a} {fault}. Nothing of the archive was used.")
+        seen.add(str(path))
+        folders |= above
 
 
 def _fault(entry: zipfile.ZipInfo) -> str | None:
@@ -79,6 +86,8 @@ def _fault(entry: zipfile.ZipInfo) -> str | None:
     parts = PurePosixPath(name).parts
     if not name.isprintable() or not parts:
         return "has a name of unprintable characters"
+    if len(name.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        return "has a name that is too long"
     if name.startswith("/") or "\\" in name or ".." in parts or _DRIVE.match(name):
         return "would be written outside the folder"
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -91,10 +100,25 @@ def _fault(entry: zipfile.ZipInfo) -> str | None:
 
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: int, name: str) -> int:
     """Write one file; returns how many bytes may still follow. Reading it to the end checks its CRC."""
-    with opened.open(entry) as source, target.open("xb") as stream:
-        while block := source.read(_BLOCK):
+    with target.open("xb") as stream:
+        for block in _blocks(opened, entry, name):
             left -= len(block)
             if left < 0:
                 raise DataError(f"{name}: it unpacks to more bytes than it announces. Nothing of it was used.")
             stream.write(block)
     return left
+
+
+def _blocks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Iterator[bytes]:
+    with _named_errors(name), opened.open(entry) as source:
+        while block := source.read(_BLOCK):
+            yield block
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """Turn whatever zipfile raises on a damaged archive, which is nearly anything, into one kind of error."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"{name}: not a whole zip archive ({error}). Download it again.") from error

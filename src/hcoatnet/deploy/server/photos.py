@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
-from hcoatnet.data.images import PhotoError, open_photo, preprocess, read_header
+from hcoatnet.data.images import PhotoError, decoded_size, open_photo, preprocess, read_header
 from hcoatnet.deploy.server.limits import Limits
 from hcoatnet.deploy.server.problems import Refusal
 from hcoatnet.deploy.server.uploads import Upload
@@ -17,12 +17,6 @@ from hcoatnet.errors import Problem
 
 OVERLAY_SIDE = 512
 """Longer side of an overlay, in pixels."""
-
-MOST_SCANS = 50
-"""A progressive JPEG has about ten passes over its pixels; thousands of empty ones take minutes to decode."""
-
-LONGEST_SIDE = 65_535
-"""Pixels across or down, as many as a JPEG can have. Pillow's table for resizing holds 32 bytes for each of a side."""
 
 PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr"})
 """Colour modes that Pillow holds in up to four bytes a pixel; the others need several times that on the way to RGB."""
@@ -101,32 +95,11 @@ def _check_header(upload: Upload, limits: Limits) -> int:
     header = read_header(upload.content, upload.name)
     plain = header.mode in PLAIN_MODES and "transparency" not in header.info
     most = limits.pixels if plain else limits.pixels // 4
-    if max(header.size) > LONGEST_SIDE:
-        found, expected = "{:,} × {:,} pixels".format(*header.size), f"at most {LONGEST_SIDE:,} across and down"
-        raise PhotoError(Problem(upload.name, "too many pixels", found, expected, "Scale the photo down."))
-    width, height = _largest_area(header, upload.name)
+    width, height = decoded_size(header)
     if width * height > most:
         found, expected = f"{width:,} × {height:,} pixels", f"at most {most:,} pixels in colour mode {header.mode}"
         raise PhotoError(Problem(upload.name, "too many pixels", found, expected, "Scale the photo down."))
-    if header.format == "JPEG" and (scans := upload.content.count(b"\xff\xda")) > MOST_SCANS:
-        fix = "Save it again as an ordinary JPEG."
-        raise PhotoError(Problem(upload.name, "too many scans", f"{scans:,} scans", f"at most {MOST_SCANS}", fix))
     return width * height
-
-
-def _largest_area(header: ImageFile.ImageFile, name: str) -> tuple[int, int]:
-    """Width and height of the photo, or of its tiles where those of a TIFF are larger than the photo.
-
-    Raises:
-        PhotoError: The size of the tiles is no number.
-    """
-    tags = getattr(header, "tag_v2", {})
-    try:
-        tile = int(tags.get(322, 0)), int(tags.get(323, 0))
-    except (TypeError, ValueError, OverflowError) as error:  # a tag may hold text, several numbers, or NaN
-        fix = "Save it again as an ordinary TIFF or JPEG."
-        raise PhotoError(Problem(name, "unreadable", "tiles of no size", "a whole photo", fix)) from error
-    return max(header.size, tile, key=lambda one: one[0] * one[1])
 
 
 def _raise_any(problems: Sequence[Problem]) -> None:
