@@ -394,7 +394,7 @@ def test_groups_are_the_same_in_every_repeat_after_reading(tmp_path):
 
 def test_leaks_are_named_with_the_photos_and_where_they_stand(tmp_path):
     subsets = [*SMALL_SUBSETS[:11], "test"]
-    with pytest.raises(DataProblems, match=r"split\.csv: .*1 problems") as caught:
+    with pytest.raises(DataProblems, match=r"split\.csv: The split cannot be used") as caught:
         read_split(write_split(tmp_path, subset=subsets), SMALL)
     (problem,) = caught.value.problems
     assert (problem.rule, problem.path) == ("group in two subsets", "k")
@@ -433,6 +433,20 @@ def test_photos_must_be_covered_once(tmp_path):
         ("photo not in the split", "0000.png"),
         ("photo listed twice", "0011.png"),
     }
+
+
+def test_of_the_split_of_other_photos_only_some_are_named(tmp_path):
+    manifest = manifest_of("AB" * 13, [f"g{number}" for number in range(26)])
+    path = tmp_path / "other.csv"
+    path.write_text("path,subset\n" + "".join(f"x{number:02}.png,train\n" for number in range(20)), encoding="utf-8")
+    with pytest.raises(DataProblems, match="cannot be used") as caught:
+        read_split(path, manifest)
+    told = [problem.path for problem in caught.value.problems if problem.rule.startswith("photo not in")]
+    assert told == [
+        *(f"x{number:02}.png" for number in range(20)),
+        *(f"{number:04}.png" for number in range(20)),
+        "and 6 more photos",
+    ]
 
 
 def test_one_photo_in_two_subsets(tmp_path):

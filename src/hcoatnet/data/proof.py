@@ -1,7 +1,7 @@
 """Proving that a split does not leak."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -11,6 +11,9 @@ from hcoatnet.errors import DataProblems, Problem
 
 ALL_CLASSES = "all classes"
 """Name of the last row of a proof's tables."""
+
+MOST_NAMED = 20
+"""Photos that are named as being in only one of manifest and split; with more of them, it is the wrong file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,7 @@ def prove_parts(table: pd.DataFrame, parts: Sequence[str], manifest: Manifest, n
             photos[prefix + part].loc[ALL_CLASSES] = len(inside)
             groups[prefix + part].loc[ALL_CLASSES] = inside["group"].nunique()
     if problems:
-        raise DataProblems(f"The split cannot be used: {len(problems):,} problems.", problems)
+        raise DataProblems("The split cannot be used.", problems)
     united = union_groups(list(dealt["group"]), list(dealt["manifest_group"]), list(dealt["sha256"]))
     return SplitProof(
         photos=pd.DataFrame(photos),
@@ -117,7 +120,12 @@ def _coverage_problems(paths: pd.Series, known: pd.Series) -> list[Problem]:
         Problem(path, "photo not in the split", "no row", "every photo of the manifest", fix)
         for path in sorted(there - here)
     ]
-    return unknown + missing + repeated_path_problems(paths)
+    return [*_first(unknown), *_first(missing), *repeated_path_problems(paths)]
+
+
+def _first(problems: list[Problem]) -> list[Problem]:
+    more = len(problems) - MOST_NAMED
+    return problems if more <= 0 else [*problems[:MOST_NAMED], replace(problems[0], path=f"and {more:,} more photos")]
 
 
 def _leaks(dealt: pd.DataFrame, name: str) -> list[Problem]:
