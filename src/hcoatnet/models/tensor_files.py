@@ -1,5 +1,6 @@
 """Reading files that torch wrote, wherever they come from: no code of theirs runs, and none is larger than it looks."""
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ def load_tensors(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed, which torch does not write")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # how it was pickled is nothing that its reader can change
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
