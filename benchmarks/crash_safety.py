@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import csv
 import io
-import json
 import os
 import random
 import shutil
@@ -25,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,11 @@ import torch  # noqa: E402
 from killing import Attempt, attempt, forked_cells, wait_until_gone  # noqa: E402
 from machine import machine_facts  # noqa: E402
 from PIL import Image  # noqa: E402
+from same_runs import check_cache, compare_runs  # noqa: E402
 from whole_files import Findings, look_at  # noqa: E402
 
 from hcoatnet.cli import app, run  # noqa: E402
-from hcoatnet.data.cache import PixelSet  # noqa: E402
 from hcoatnet.files import write_json  # noqa: E402
-from hcoatnet.training.checkpoint import load_state  # noqa: E402
 
 RECIPE = (
     "--image-size", "32", "--epochs", "4", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--workers",
@@ -56,8 +54,6 @@ KILLS = {"training": 100, "study": 18, "report": 20, "bundle": 12}
 CHANGING = ("weights.safetensors", "state.pt", "history.csv", "log.txt")
 """Files of a run that hold something else after each epoch; all others are written once."""
 
-TIMES = ("photos_per_second", "seconds")
-VOLATILE = ("training_seconds", "test_ledger")
 TWO_DAYS = 2 * 24 * 60 * 60
 
 
@@ -187,48 +183,6 @@ def make_old(paths: Sequence[Path]) -> None:
     past = time.time() - TWO_DAYS
     for path in paths:
         os.utime(path, (past, past))
-
-
-def compare_runs(folder: Path, reference: Path) -> Iterator[str]:
-    """What is unlike in two finished runs, beyond the files that must have the same bytes anyway."""
-    if (folder / "weights.safetensors").read_bytes() != (reference / "weights.safetensors").read_bytes():
-        yield "weights.safetensors"
-    mine, theirs = (load_state(one / "state.pt") for one in (folder, reference))
-    for state in (mine, theirs):
-        for row in state["rows"]:
-            for name in TIMES:
-                row.pop(name)
-    if not equal(mine, theirs):
-        yield "state.pt"
-    rows = []
-    for one in (folder, reference):
-        with (one / "history.csv").open(encoding="utf-8", newline="") as stream:
-            rows.append([{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(stream)])
-    if rows[0] != rows[1]:
-        yield "history.csv"
-    results = [json.loads((one / "metrics.json").read_text(encoding="utf-8")) for one in (folder, reference)]
-    if len({json.dumps({k: v for k, v in one.items() if k not in VOLATILE}) for one in results}) > 1:
-        yield "metrics.json"
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether nested states are equal to the bit."""
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return isinstance(other, list | tuple) and len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-    return bool(one == other)
-
-
-def check_cache(folder: Path, reference: Path, digests: Sequence[str]) -> Iterator[str]:
-    """Photos in a cache whose pixels are unlike those in an undisturbed one."""
-    for whole in sorted(path for path in reference.glob("*") if path.is_dir()):
-        mine, theirs = PixelSet(folder / whole.name), PixelSet(whole)
-        for digest, place, right in zip(digests, mine.find(digests), theirs.find(digests), strict=True):
-            if place["size"] and not np.array_equal(mine.read(place), theirs.read(right)):  # type: ignore[arg-type]
-                yield f"cache: other pixels of {digest[:12]}"
 
 
 def phase_of(folder: Path) -> str:
