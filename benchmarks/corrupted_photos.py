@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from corruption import DAMAGES, KINDS, SUFFIXES, Original, encoded
-from machine import machine_facts
+from machine import machine_facts, resident
 
 from hcoatnet.data.images import PhotoError, describe_photo, open_photo
 from hcoatnet.files import sha256_of_bytes, write_json
@@ -134,7 +134,7 @@ def open_all() -> None:
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         path = Path(line.rstrip("\n"))
-        before, started = _resident("VmRSS:", reset=True), time.process_time()
+        before, started = resident("VmRSS", reset=True), time.process_time()
         state, rule = OPENED, ""
         try:
             describe_photo(path)
@@ -144,19 +144,8 @@ def open_all() -> None:
         except BaseException as error:
             state, rule = OTHER, type(error).__name__
         seconds = time.process_time() - started
-        took = _resident("VmHWM:") - before
+        took = (resident("VmHWM") - before) / 2**20
         print(json.dumps(asdict(Outcome(state, rule, round(seconds, 4), round(took, 1)))), flush=True)
-
-
-def _resident(name: str, reset: bool = False) -> float:
-    """Memory of this process in MiB, now (VmRSS) or at most since the last reset (VmHWM)."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def run(*tokens: object) -> subprocess.CompletedProcess[str]:

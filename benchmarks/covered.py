@@ -42,9 +42,8 @@ def main() -> None:
     packages: dict[str, Counter[str]] = {}
     for file, facts in found["files"].items():
         _, _, place = file.replace("\\", "/").partition("src/hcoatnet/")
-        packages.setdefault(place.rpartition("/")[0].partition("/")[0] or "hcoatnet", Counter()).update(
-            {name: facts["summary"][name] for name in COUNTED}
-        )
+        package = place.partition("/")[0] if "/" in place else "hcoatnet"
+        packages.setdefault(package, Counter()).update({name: facts["summary"][name] for name in COUNTED})
     total = shares(sum(packages.values(), Counter()))
     write_json(
         asked.out,

@@ -24,14 +24,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine_facts
+from machine import RESET, machine_facts, resident
 from torch import nn
 
 from hcoatnet.files import write_json
 from hcoatnet.models import registry
 
 CLASSES = 6
-_RESET = Path("/proc/self/clear_refs")
 BATCHES = {"latency_1": 1, "latency_16": 16, "step_16": 16}
 
 
@@ -106,7 +105,7 @@ def time_in_turns(tasks: list[Callable[[], None]], rounds: int) -> np.ndarray:
 
 def peak_memory(subject: Subject, image_size: int, threads: int) -> dict[str, int]:
     """Bytes beyond the model and its photos, in a process of its own."""
-    if not _RESET.exists():
+    if not RESET.exists():
         return {}
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_memory_here, (subject, image_size, threads))
@@ -118,17 +117,11 @@ def _peak_memory_here(subject: Subject, image_size: int, threads: int) -> dict[s
     peaks = {}
     for kind in ("latency_16", "step_16"):
         run = task(kind, model, image_size)
-        _RESET.write_text("5", encoding="ascii")  # the largest size so far becomes the present one
-        before = _resident("VmRSS")
+        before = resident("VmRSS", reset=True)
         run()
         run()
-        peaks[kind] = _resident("VmHWM") - before
+        peaks[kind] = resident("VmHWM") - before
     return peaks
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def measure(size: str, image_size: int, rounds: int, threads: int) -> list[dict[str, Any]]:
