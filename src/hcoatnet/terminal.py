@@ -32,10 +32,10 @@ def accept_every_sign() -> None:
             stream.reconfigure(errors="replace")
 
 
-def say(*lines: str) -> None:
+def say(*lines: str, console: Console = out) -> None:
     """Print lines as they are, unwrapped."""
     for line in lines:
-        out.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from hcoatnet.study.status import (
     seconds_left,
     status_table,
 )
-from hcoatnet.terminal import visible
+from hcoatnet.terminal import say
 
 SHOWN_FIRST: tuple[State, ...] = ("running", "failed", "interrupted", "waiting", "finished")
 
@@ -78,7 +78,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print one line, above the table where there is one."""
-        self.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+        say(line, console=self.console)
 
     def started(self, name: str) -> None:
         """A cell's process starts."""

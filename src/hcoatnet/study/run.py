@@ -33,7 +33,7 @@ from hcoatnet.study.plan import (
     write_plan,
 )
 from hcoatnet.study.runner import LocalRunner, Runner
-from hcoatnet.terminal import visible
+from hcoatnet.terminal import say
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def run_study(
         else:
             runner = _on_cluster(cluster, directory)
     _store(directory, study, tasks)
-    for note in photos.notes:
-        console.print(visible(note), markup=False, highlight=False, soft_wrap=True)
+    say(*photos.notes, console=console)
     failed: dict[str, str] = {}
     with Display(console, shard_of(tasks, part), runner.jobs) as display:
         if waiting:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hcoatnet.files import append_line
-from hcoatnet.terminal import visible
+from hcoatnet.terminal import say
 
 
 class Journal:
@@ -26,7 +26,7 @@ class Journal:
 
     def say(self, line: str) -> None:
         """Print one line and keep it."""
-        self.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+        say(line, console=self.console)
         self.log_only(line)
 
     def log_only(self, line: str) -> None:
