@@ -94,7 +94,7 @@ def test_the_digests_are_those_that_were_recorded(reference):
 
 def test_no_protocol_can_change_what_was_recorded():
     for protocol in map(Protocol.read, PROTOCOLS):
-        assert {*protocol.settings, *protocol.pretrained} <= {*SETTINGS, "init"}
+        assert {*protocol.settings, *protocol.pretrained, *protocol.scratch} <= {*SETTINGS, "init"}
 
 
 def test_digests_are_recorded_for_the_pinned_versions():

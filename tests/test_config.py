@@ -63,6 +63,51 @@ def test_a_mistake_in_what_a_protocol_says_of_pretrained_weights_is_named(sectio
         resolve_config({"protocol": "quick"})
 
 
+@pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        ({"model": "swin_atto"}, 0.02),
+        ({"model": "vit"}, 0.02),
+        ({"model": "vitamin_small"}, 0.001),
+        ({"model": "convnext_atto"}, 0.001),
+        ({"model": "swin_atto", "lr": 0.1}, 0.1),
+        ({"model": "swin_atto", "init": "pretrained:a.pth"}, 0.0003),
+    ],
+)
+def test_what_a_protocol_says_of_some_models_from_scratch_holds_for_these_alone(settings, lr, tmp_path, monkeypatch):
+    protocol = tmp_path / "quick.yaml"
+    own = "pretrained: {lr: 0.0003}\nscratch: {models: [vit, vit_*, swin*], lr: 0.02}\n"
+    protocol.write_text(protocol_file("quick").read_text() + own)
+    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    assert resolve_config({"protocol": "quick", **settings}).lr == lr
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{models: [vit], lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"),
+        ("[1]", "'scratch' must hold"),
+        ("{lr: 0.1}", "under 'models' a list"),
+        ("{models: vit, lr: 0.1}", "under 'models' a list"),
+        ("{models: [vit]}", "'scratch' must hold settings"),
+    ],
+)
+def test_a_mistake_in_what_a_protocol_says_of_some_models_is_named(section, message, tmp_path, monkeypatch):
+    protocol = tmp_path / "quick.yaml"
+    protocol.write_text(protocol_file("quick").read_text() + f"scratch: {section}\n")
+    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    with pytest.raises(ConfigError, match=message):
+        resolve_config({"protocol": "quick"})
+
+
+def test_strict_takes_smaller_steps_with_networks_of_attention_alone_from_scratch():
+    models = ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "gft_tiny", "vit", "swin", "gft")
+    assert {resolve_config({"protocol": "strict", "model": one}).lr for one in models} == {5e-4}
+    assert resolve_config({"protocol": "strict", "model": "vit", "init": "pretrained"}).lr == 6e-4
+    convolutions = ("h_coatnet_tiny", "convnext_atto", "cnn", "efficientnet_b0", "coatnet_0_rw_224")
+    assert {resolve_config({"protocol": "strict", "model": one}).lr for one in convolutions} == {1.5e-3}
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_names_itself_and_opens_with_command_hardware_time_and_range(name):
     assert len(PROTOCOLS) == 3

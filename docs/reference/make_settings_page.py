@@ -16,6 +16,9 @@ def settings_page() -> str:
         columns[name] = protocol.settings
         if protocol.pretrained:
             columns[f"{name}, pretrained"] = {**protocol.settings, **protocol.pretrained}
+        if protocol.scratch:
+            models = " ".join(f"`{pattern}`" for pattern in protocol.scratch_models)
+            columns[f"{name}, {models} from scratch"] = {**protocol.settings, **protocol.scratch}
     lines = [
         "# Settings",
         "",

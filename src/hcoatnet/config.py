@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -215,8 +216,7 @@ def resolve_config(overrides: Mapping[str, Any], file: Path | None = None) -> Tr
     given = {**from_file, **check_settings(overrides, "flag")}
     protocol = Protocol.read(given.get("protocol", DEFAULT_PROTOCOL))
     config = TrainConfig(**{**protocol.settings, **given})
-    if config.init_kind == "pretrained":
-        config = TrainConfig(**{**protocol.settings, **protocol.pretrained, **given})
+    config = TrainConfig(**{**protocol.settings, **protocol.otherwise(config), **given})
     _check_together(config)
     return config
 
@@ -240,10 +240,14 @@ class Protocol:
     Attributes:
         settings: What it says.
         pretrained: What it says otherwise for runs that begin with pretrained weights: its key ``pretrained``.
+        scratch: What it says otherwise for some models that begin with random ones: its key ``scratch``.
+        scratch_models: Patterns of their names, such as ``vit_*``: the key ``models`` of that.
     """
 
     settings: Mapping[str, Any]
     pretrained: Mapping[str, Any]
+    scratch: Mapping[str, Any]
+    scratch_models: tuple[str, ...]
 
     @classmethod
     def read(cls, name: str) -> "Protocol":
@@ -254,10 +258,24 @@ class Protocol:
         """
         path = protocol_file(name)
         content = read_yaml(path)
-        pretrained = content.pop("pretrained", {})
-        if not isinstance(pretrained, dict):
-            raise ConfigError(f"{path}: 'pretrained' must hold `key: value` lines. Got {pretrained!r}.")
-        return cls(check_settings(content, f"key in {path}"), check_settings(pretrained, f"key in {path}"))
+        parts = {key: content.pop(key, {}) for key in ("pretrained", "scratch")}
+        for key, part in parts.items():
+            if not isinstance(part, dict):
+                raise ConfigError(f"{path}: '{key}' must hold `key: value` lines. Got {part!r}.")
+        scratch = dict(parts["scratch"])
+        models = scratch.pop("models", [])
+        if not isinstance(models, list) or bool(models) != bool(scratch):
+            message = "'scratch' must hold settings, and under 'models' a list of the models that they are for."
+            raise ConfigError(f"{path}: {message} Got {parts['scratch']!r}.")
+        all_parts = (content, parts["pretrained"], scratch)
+        own, pretrained, some = (check_settings(part, f"key in {path}") for part in all_parts)
+        return cls(own, pretrained, some, tuple(map(str, models)))
+
+    def otherwise(self, config: TrainConfig) -> Mapping[str, Any]:
+        """What it says otherwise for the model and the initial weights of ``config``."""
+        if config.init_kind == "pretrained":
+            return self.pretrained
+        return self.scratch if any(fnmatchcase(config.model, one) for one in self.scratch_models) else {}
 
 
 def protocol_file(name: str) -> Path:
