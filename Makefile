@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	 $$uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## draw synthetic photos, train two small models, show what leakage does (under 4 minutes on two cores)
+demo: setup ## draw synthetic photos, train two small models, show what leakage does
 	$(VENV)/bin/hcoatnet demo
 
 test: setup ## the fast tests

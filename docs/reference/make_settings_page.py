@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hcoatnet.config import GROUPS, PROTOCOLS, Protocol, settings_fields
+from hcoatnet.config import DEFAULT_PROTOCOL, GROUPS, PROTOCOLS, Protocol, settings_fields
 from hcoatnet.settings import as_flag
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -15,7 +15,7 @@ def settings_page() -> str:
         protocol = Protocol.read(name)
         columns[name] = protocol.settings
         if protocol.pretrained:
-            columns[f"{name}, pretrained"] = {**protocol.settings, **protocol.pretrained}
+            columns[f"{name}, pretrained"] = {**protocol.settings, "init": "pretrained", **protocol.pretrained}
         if protocol.scratch:
             models = " ".join(f"`{pattern}`" for pattern in protocol.scratch_models)
             columns[f"{name}, {models} from scratch"] = {**protocol.settings, **protocol.scratch}
@@ -24,6 +24,7 @@ def settings_page() -> str:
         "",
         "Every setting of `hcoatnet train` is a flag and a key of a YAML file under the same name. Defaults are",
         "overlaid by the protocol, that by `--config FILE`, that by flags. A dash: the protocol leaves the default.",
+        f"Without `--protocol` the columns of `{DEFAULT_PROTOCOL}` hold.",
         "",
         "This page is made from the code by `python docs/reference/make_settings_page.py`.",
     ]
