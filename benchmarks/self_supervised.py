@@ -17,6 +17,7 @@ A finished part is kept in ``--work``: the script can be stopped and started aga
 
 import argparse
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ from torchvision.transforms import v2
 
 from hcoatnet.config import TrainConfig, resolve_config
 from hcoatnet.data.pixels import Holding
+from hcoatnet.data.tables import read_table
+from hcoatnet.evaluation.significance import corrected_t
 from hcoatnet.files import write_json
 from hcoatnet.seeding import seed_everything
 from hcoatnet.training.journal import Journal
@@ -49,7 +52,10 @@ INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
 
 
 def vicreg_loss(one: Tensor, other: Tensor) -> Tensor:
-    """Equation 6 of VICReg for the projections (N, D) of two views of N photos."""
+    """VICReg's loss for the projections (N, D) of two views of N photos.
+
+    Against the paper's equation 6 the variance has half the weight, and the first term is a mean over components, too.
+    """
     spread = sum(functional.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean() for z in (one, other)) / 2
     return (
         INVARIANCE * functional.mse_loss(one, other)
@@ -135,15 +141,17 @@ def settings_of(arguments: argparse.Namespace, model: str, fold: int, seed: int)
 
 def trained(arguments: argparse.Namespace, config: TrainConfig, arm: str) -> dict[str, Any]:
     """Train one arm, unless it is there already: its figures on the validation photos, and what it cost."""
-    place: Path = arguments.work / f"{config.model}-{arm}-s{config.seed}-f{config.fold}"
+    part = f"{config.model}-{arm}-{config.image_size}px-b{arguments.batch}-s{config.seed}-f{config.fold}"
+    place: Path = arguments.work / part.replace(".", "_")
     report = place.with_suffix(".cost.json")
     metrics = place / "metrics.json"
     if not (report.exists() and metrics.exists()):
+        shutil.rmtree(place, ignore_errors=True)  # the cost is that of a whole run
         half = config.epochs // 2
         command = [
             "train", "--protocol", "strict", "--model", config.model, "--image-size", str(config.image_size),
             "--data", str(arguments.data), "--split", str(arguments.split), "--fold", str(config.fold),
-            "--seed", str(config.seed), "--no-evaluate-test", "--out", str(place), "--resume", "auto",
+            "--seed", str(config.seed), "--no-evaluate-test", "--out", str(place),
             "--epochs", str(config.epochs if arm == "scratch" else half),
             "--lr", str(config.lr), "--warmup-epochs", str(config.warmup_epochs),
         ]  # fmt: skip
@@ -156,31 +164,37 @@ def trained(arguments: argparse.Namespace, config: TrainConfig, arm: str) -> dic
         write_json(report, {**cost, "command_processor_seconds": took.processor})
     found = json.loads(metrics.read_text(encoding="utf-8"))
     figures = found["subsets"]["val"]
+    training = int((read_table(place / "split.csv")["subset"] == "train").sum())
     return {
         "model": config.model, "arm": arm, "seed": config.seed, "fold": config.fold,
+        "photos": figures["n"], "training_photos": training,
         "macro_f1": figures["macro_f1"]["value"], "log_loss": figures["log_loss"]["value"],
         "best_epoch": found["best_epoch"], "training_seconds": found["training_seconds"],
         **json.loads(report.read_text(encoding="utf-8")),
     }  # fmt: skip
 
 
-def differences(rows: Sequence[dict[str, Any]], arm: str, reference: str, model: str) -> list[float]:
-    """How the macro F1 of one arm differs from another's, a value for each fold and seed that both have."""
+def differences(rows: Sequence[dict[str, Any]], reference: str, model: str) -> list[float]:
+    """How the macro F1 of the self-supervised arm differs from another's: the mean over the seeds of each fold."""
     of = {(row["arm"], row["fold"], row["seed"]): row["macro_f1"] for row in rows if row["model"] == model}
-    places = sorted((fold, seed) for name, fold, seed in of if name == arm)
-    return [of[arm, *place] - of[reference, *place] for place in places if (reference, *place) in of]
+    by_fold: dict[int, list[float]] = {}
+    for arm, fold, seed in sorted(of):
+        if arm == "self_supervised" and (reference, fold, seed) in of:
+            by_fold.setdefault(fold, []).append(of[arm, fold, seed] - of[reference, fold, seed])
+    return [statistics.fmean(values) for values in by_fold.values()]
 
 
 def summary(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> list[dict[str, Any]]:
-    """The mean difference of the self-supervised arm from each other one, with its standard error."""
+    """The mean difference of the self-supervised arm from each other one, with Nadeau and Bengio's standard error."""
+    ratio = statistics.fmean(row["photos"] / row["training_photos"] for row in rows)
     found = []
     for model in models:
         for reference in ARMS[:2]:
-            values = differences(rows, "self_supervised", reference, model)
+            values = differences(rows, reference, model)
             if len(values) > 1:
-                mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
-                one = {"model": model, "against": reference, "pairs": len(values)}
-                found.append({**one, "mean": mean, "standard_error": error})
+                told = corrected_t(np.array(values), ratio)
+                one = {"model": model, "against": reference, "folds": len(values), "mean": statistics.fmean(values)}
+                found.append({**one, "standard_error": told.standard_error})
     return found
 
 

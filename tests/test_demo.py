@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from hcoatnet import demo
 from hcoatnet.demo import DemoScale, leakage_lines, run_demo
 from hcoatnet.errors import ConfigError
 from hcoatnet.report.demonstration import Trained
@@ -65,3 +67,20 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
     with pytest.raises(ConfigError, match="not a demonstration"):
         run_demo(tmp_path, Console(quiet=True), TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("mine", ["thesis.txt", "runs/first/weights.safetensors", "split.csv"])
+def test_an_earlier_demonstration_with_other_things_in_it_is_left_alone(mine, tmp_path):
+    for name in ("demo.json", "index.html", "runs/by-patient-cnn/metrics.json", mine):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="not a demonstration's: " + "/".join(mine.split("/")[:2])):
+        run_demo(tmp_path, Console(quiet=True), TINY)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_that_a_demonstration_leaves_is_its_own(shown, tmp_path):
+    shutil.copytree(shown[0], tmp_path / "demo")
+    demo._clear(tmp_path / "demo")
+    assert list((tmp_path / "demo").iterdir()) == []

@@ -18,7 +18,7 @@ from hcoatnet.data.manifest import read_manifest
 from hcoatnet.data.splits import read_split
 
 
-def test_the_loss_is_that_of_the_paper():
+def test_the_loss_is_its_three_terms():
     rng = np.random.default_rng(0)
     one, other = rng.normal(0, 0.7, (2, 30, 5))
     expected = INVARIANCE * ((one - other) ** 2).mean()
@@ -35,20 +35,23 @@ def test_views_that_agree_and_vary_without_correlation_cost_nothing_and_one_poin
     assert vicreg_loss(torch.zeros(4, 2), torch.zeros(4, 2)).item() == pytest.approx(VARIANCE * 0.99)
 
 
-def test_the_summary_pairs_folds_and_seeds():
+def test_the_summary_pairs_folds_and_corrects_for_training_sets_in_common():
     rows = [
-        {"model": "cnn", "arm": arm, "fold": fold, "seed": 1, "macro_f1": value}
+        {"model": "cnn", "arm": arm, "fold": fold, "seed": seed, "macro_f1": value + seed / 100, "log_loss": 1.5,
+         "photos": 20, "training_photos": 60}
+        for seed in (0, 1)
         for arm, values in {"scratch": (0.4, 0.5), "half": (0.2, 0.2), "self_supervised": (0.5, 0.8)}.items()
         for fold, value in enumerate(values)
-    ]
+    ]  # fmt: skip
     first, second = summary(rows, ["cnn"])
-    assert (first["against"], second["against"], first["pairs"]) == ("scratch", "half", 2)
-    assert (first["mean"], first["standard_error"]) == (pytest.approx(0.2), pytest.approx(0.1))
-    assert (second["mean"], second["standard_error"]) == (pytest.approx(0.45), pytest.approx(0.15))
+    assert (first["against"], second["against"], first["folds"]) == ("scratch", "half", 2)
+    correction = (1 + 2 * 20 / 60) ** 0.5
+    assert (first["mean"], first["standard_error"]) == (pytest.approx(0.2), pytest.approx(0.1 * correction))
+    assert (second["mean"], second["standard_error"]) == (pytest.approx(0.45), pytest.approx(0.15 * correction))
     assert summary(rows[:1], ["cnn"]) == []
-    table = lines({"rows": [{**row, "log_loss": 1.5} for row in rows], "summary": [first, second]})
-    assert table[2] == "| cnn | 0 | 1 | 0.400 (1.50) | 0.200 (1.50) | 0.500 (1.50) |"
-    assert table[4] == "| cnn | difference |  | -0.200 ± 0.100 | -0.450 ± 0.150 |  |"
+    table = lines({"rows": rows, "summary": [first, second]})
+    assert table[2] == "| cnn | 0 | 0 | 0.400 (1.50) | 0.200 (1.50) | 0.500 (1.50) |"
+    assert table[6] == "| cnn | difference |  | -0.200 ± 0.129 | -0.450 ± 0.194 |  |"
 
 
 def test_only_photos_of_the_training_part_are_seen(manifest_file, folds_file, monkeypatch):
@@ -75,7 +78,7 @@ def test_the_three_arms_on_tiny_photos_and_again_without_training(manifest_file,
     self_supervised.main()
     rows = json.loads((tmp_path / "one.json").read_text())["rows"]
     assert [row["arm"] for row in rows] == [*self_supervised.ARMS]
-    config = (tmp_path / "work" / "test_convnext-self_supervised-s42-f0" / "config.yaml").read_text()
+    config = (tmp_path / "work" / "test_convnext-self_supervised-64px-b8-s42-f0" / "config.yaml").read_text()
     for line in ("epochs: 24", "lr: 0.0015", "warmup_epochs: 4.0", "evaluate_test: false"):
         assert f"{line}\n" in config
     assert rows[2]["pretraining"]["loss_last"] < rows[2]["pretraining"]["loss_first"]

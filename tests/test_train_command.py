@@ -210,8 +210,30 @@ def test_evaluate_on_other_photos_says_what_it_has_seen(finished, hcoatnet, phot
     seen = split[(split["subset"] != "test") & ~split["path"].str.contains("green")]
     assert metrics["overlap"]["photos"] == len(seen)
     assert metrics["summary"]["n"] == 36
+    count = int(((split["subset"] == "test") & ~split["path"].str.contains("green")).sum())
+    assert metrics["overlap"]["test_photos"] == count > 0
+    assert f"{count} of these photos are test photos of the run: its test set counts as opened." in " ".join(
+        printed.split()
+    )
     table = read_predictions(finished / "evaluations" / "new" / "predictions.csv")
     assert set(table.table["subset"]) == {"new"}
+
+
+def test_test_photos_given_as_other_photos_are_recorded_and_others_are_not(finished, hcoatnet):
+    copy = finished.parent / "copy"
+    shutil.copytree(finished, copy)
+    manifest = finished.parent.parent / "photos" / "manifest.csv"
+    ledger = manifest.parent / "test_ledger.jsonl"
+    before = len(ledger.read_text().splitlines())
+    table, split = pd.read_csv(manifest, dtype=str), pd.read_csv(copy / "split.csv", dtype=str)
+    (copy / "manifest.csv").write_text((copy / "manifest.csv").read_text().replace(",", ";"))  # as a spreadsheet saves
+    for subset, openings in (("train", 0), ("test", 1)):
+        part = manifest.parent / f"{subset}_only.csv"
+        table[table["path"].isin(split.loc[split["subset"] == subset, "path"])].to_csv(part, index=False)
+        code, printed = hcoatnet("evaluate", copy, "--data", part)
+        part.unlink()
+        assert code == 0, printed
+        assert len(ledger.read_text().splitlines()) == before + openings
 
 
 def test_evaluate_refuses_classes_it_does_not_know(finished, hcoatnet, photos, tmp_path):

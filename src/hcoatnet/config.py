@@ -80,7 +80,10 @@ class TrainConfig:
     optimizer: Literal["adamw", "adam", "sgd"] = setting("adamw", "Optimiser.", OPTIMISATION)
     lr: float = setting(5e-5, "Peak learning rate.", OPTIMISATION, minimum=0)
     momentum: float = setting(0.9, "Momentum of SGD.", OPTIMISATION, minimum=0, maximum=0.999)
-    weight_decay: float = setting(0.01, "Decoupled weight decay; not on biases and norms.", OPTIMISATION, minimum=0)
+    weight_decay: float = setting(
+        0.01, "Weight decay, not on biases and norms: decoupled with adamw, an L2 penalty with adam and sgd.",
+        OPTIMISATION, minimum=0,
+    )  # fmt: skip
     schedule: Literal["cosine", "poly", "step", "constant"] = setting(
         "cosine", "Course of the learning rate after the warm-up.", OPTIMISATION
     )

@@ -12,9 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from hcoatnet.config import resolve_config
+from hcoatnet.data.cache import CACHE_NAME
 from hcoatnet.data.manifest import Manifest, read_manifest, write_manifest
 from hcoatnet.data.synthetic import draw_synthetic
 from hcoatnet.errors import ConfigError
+from hcoatnet.evaluation.ledger import LEDGER_NAME
 from hcoatnet.files import write_json
 from hcoatnet.report.demonstration import Trained, write_demo_page
 from hcoatnet.training.run import train
@@ -25,6 +27,8 @@ PHOTOS_PER_PATIENT = 8
 PHOTO_SIZE = 96
 MODEL = "h_coatnet_atto"
 BASELINE = "cnn"
+BY_PATIENT, BY_FILE = "by-patient-", "by-file-"
+UNGROUPED = "every_photo_its_own_group.csv"
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,11 @@ def run_demo(folder: Path, console: Console, scale: DemoScale = FULL) -> Path:
     photos = folder / "photos"
     draw_synthetic(photos, patients=scale.patients, photos_per_patient=scale.photos_per_patient, size=PHOTO_SIZE)
     by_patient = photos / "manifest.csv"
-    by_file = folder / "every_photo_its_own_group.csv"
+    by_file = folder / UNGROUPED
     write_manifest(_every_photo_its_own_group(read_manifest(by_patient)), by_file)
-    proposed = _train(console, folder, f"by-patient-{MODEL}", MODEL, by_patient, scale)
-    honest = _train(console, folder, f"by-patient-{BASELINE}", BASELINE, by_patient, scale)
-    leaky = _train(console, folder, f"by-file-{BASELINE}", BASELINE, by_file, scale)
+    proposed = _train(console, folder, BY_PATIENT + MODEL, MODEL, by_patient, scale)
+    honest = _train(console, folder, BY_PATIENT + BASELINE, BASELINE, by_patient, scale)
+    leaky = _train(console, folder, BY_FILE + BASELINE, BASELINE, by_file, scale)
     page = write_demo_page(folder, read_manifest(by_patient), proposed, honest, leaky)
     for line in leakage_lines(honest, leaky):
         console.print(line, highlight=False, soft_wrap=True)
@@ -87,10 +91,17 @@ def leakage_lines(honest: Trained, leaky: Trained) -> tuple[str, ...]:
 
 
 def _clear(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARKER).exists():
+    """Make room, at the cost of an earlier demonstration alone."""
+    runs = [f"runs/{name}" for name in (BY_PATIENT + MODEL, BY_PATIENT + BASELINE, BY_FILE + BASELINE)]
+    own = [MARKER, "photos", *runs, UNGROUPED, "index.html", LEDGER_NAME, CACHE_NAME]
+    if folder.exists() and (found := {one.name for one in folder.iterdir()}):
+        others = sorted(found - {*own, "runs"})
+        if (folder / "runs").is_dir():
+            others += sorted(f"runs/{one.name}" for one in (folder / "runs").iterdir() if f"runs/{one.name}" not in own)
+        if others or MARKER not in found:
             raise ConfigError(
-                f"{folder} holds files that are not a demonstration's. Give another place with --folder, or empty it."
+                f"{folder} holds files that are not a demonstration's: {', '.join((others or sorted(found))[:3])}. "
+                "Give another place with --folder, or move them."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,6 +110,19 @@ def test_impossible_sizes_are_answered_with_sizes_that_work(name, size, working)
     smallest = int(working.split(", ")[0])
     model = registry.create(name, 5, smallest).eval()
     assert model(torch.zeros(1, 3, smallest, smallest)).shape == (1, 5)
+
+
+def test_no_stochastic_depth_is_asked_of_a_model_without_residual_branches():
+    assert registry.create("densenet121", 5, 64, drop_path_rate=0.0).num_classes == 5
+    assert registry.create("densenet121", 5, 64, drop_path_rate=0.0, proven=True).num_classes == 5
+    with pytest.raises(ModelError, match="densenet121 takes no option 'drop_path_rate'"):
+        registry.create("densenet121", 5, 64, drop_path_rate=0.1)
+    drops = [
+        one.drop_prob
+        for one in registry.create("swin_atto", 5, 64, drop_path_rate=0.0).modules()
+        if isinstance(one, DropPath)
+    ]
+    assert set(drops) <= {0.0}
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,16 @@ def test_missing_files_and_other_formats_are_refused(tmp_path):
     assert "no such file" in refused(model, tmp_path / "absent.pth")
     assert "ending in .safetensors, .pth, .pt, .bin" in refused(model, tmp_path / "weights.h5")
     assert "no tensors by name" in refused(model, save([torch.zeros(1)], tmp_path / "list.pth"))
+
+
+def test_both_classifiers_of_a_distilled_model_start_random(tmp_path):
+    def distilled(classes):
+        return registry.create("deit_tiny_distilled_patch16_224", classes, 32)
+
+    file = save(distilled(7).state_dict(), tmp_path / "weights.pth")
+    model = distilled(5)
+    heads = {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    assert registry.random_parameters(model, file) == registry.random_parameters(model, None) == heads
+    notes = load_weights(model, file)
+    assert notes == ("The file's classifier has 7 classes and was left out; the one for 5 classes starts random.",)
+    assert load_weights(model, save(distilled(5).state_dict(), tmp_path / "same.pth")) == ()

@@ -54,6 +54,15 @@ def test_rows_can_be_chosen():
         chosen_rows(variants, ["A8"])
 
 
+def test_ablate_takes_what_spares_pretrained_weights(manifest_file, folds_file, hcoatnet, tmp_path):
+    tokens = ["ablate", "--data", manifest_file, "--split", folds_file, "--out", tmp_path / "s", "--image-size", 64]
+    missing = ["--inits", f"pretrained:{tmp_path / 'no.pth'}", "--rows", "A0"]
+    code, printed = hcoatnet(*tokens, *missing, "--layer-decay", 0.75)
+    assert (code, "there is no such file" in printed) == (2, True), printed
+    code, printed = hcoatnet(*tokens, "--rows", "A0", "--layer-decay", 0.75)
+    assert (code, "spares pretrained weights" in printed) == (2, True), printed
+
+
 def test_ablate_is_a_study(manifest_file, folds_file, hcoatnet, in_process, tmp_path):
     out = tmp_path / "s"
     tokens = ["ablate", "--data", manifest_file, "--split", folds_file, "--out", out, *flags(TINY | {"image_size": 64})]

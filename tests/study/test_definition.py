@@ -125,3 +125,12 @@ def test_a_grown_study_has_the_rows_and_seeds_of_both():
     assert [one.name for one in grown.variants] == ["a", "b"]
     assert (grown.seeds, grown.folds, grown.settings) == ((1, 2, 3), None, {"lr": 0.2})
     assert joined(None, new) == new
+
+
+def test_weights_files_of_one_name_in_two_folders_are_two_rows(tmp_path):
+    rows = "[{name: a, model: cnn, init: 'pretrained:a/w.pth'}, {name: b, model: cnn, init: 'pretrained:b/w.pth'}]"
+    (tmp_path / "study.yaml").write_text(f"models: {rows}")
+    assert len(read_study(tmp_path / "study.yaml").variants) == 2
+    (tmp_path / "study.yaml").write_text(f"models: {rows.replace('b/w', 'a/w')}")
+    with pytest.raises(ConfigError, match="a and b are the same configuration"):
+        read_study(tmp_path / "study.yaml")

@@ -105,7 +105,8 @@ def ablate(
     from hcoatnet.study.run import run_study
 
     shared = settings.pop("model_options", None)
-    common = resolve_config({**settings, "model_options": shared or {}})
+    shape = {name: value for name, value in settings.items() if name in ("protocol", "image_size")}
+    common = resolve_config({**shape, "model_options": shared or {}})
     variants, notes = ablation_variants(model, common.model_options, common.image_size)
     base = StudyConfig(chosen_rows(variants, split_list(rows or [])))
     study = overlay(base, inits=inits, seeds=seeds, repeats=repeats, folds=folds, settings=settings)

@@ -76,7 +76,7 @@ def memory() -> Finding:
         return Finding("problem", found, "End other programs, or give the container more: models will not fit.")
     if left < GOOD_MEMORY:
         return Finding(
-            "warning", found, "Large models may not fit: lower --batch-size or --image-size, raise --accumulate."
+            "warning", found, "Large models may not fit: lower --batch-size or --image-size, raise --accumulation."
         )
     return Finding("ok", found)
 

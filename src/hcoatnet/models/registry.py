@@ -181,7 +181,13 @@ def require_sizes(name: str, image_size: int, sizes: Iterable[int], **options: A
 def _build(name: str, image_size: int | None, arguments: dict[str, Any]) -> nn.Module:
     if image_size is not None and get_pretrained_cfg_value(name, "fixed_input_size"):
         arguments = {**arguments, "img_size": image_size}
-    model: nn.Module = timm.create_model(name, **arguments)
+    try:
+        model: nn.Module = timm.create_model(name, **arguments)
+    except TypeError as error:
+        # A DenseNet or VGG has no stochastic depth that could be switched off.
+        if arguments.get("drop_path_rate") != 0 or "drop_path_rate" not in str(error):
+            raise
+        model = timm.create_model(name, **{**arguments, "drop_path_rate": None})
     return model
 
 

@@ -47,13 +47,14 @@ def random_parameters(model: nn.Module, path: Path | None) -> frozenset[str]:
 
     Args:
         model: The model.
-        path: The file of weights; None for those that timm publishes, which are of a backbone alone.
+        path: The file of weights; None for those that timm publishes, of a backbone alone: H-CoAtNet's last norm then
+            counts as left to chance, though a ConvNeXt brings it.
 
     Raises:
         ModelError: As :func:`load_weights`.
     """
     random_keys = set() if path is None else _fit(model, path)[1]
-    parts = (_classifier_name(model), *(getattr(model, "own_parts", ()) if path is None else ()))
+    parts = (*_classifier_names(model), *(getattr(model, "own_parts", ()) if path is None else ()))
     names = (name for name, _ in model.named_parameters())
     return frozenset(name for name in names if name in random_keys or _stands_in(name, parts))
 
@@ -149,9 +150,9 @@ def _adapt(state: StateDict, model: nn.Module, path: Path) -> StateDict:
 
 def _fit_classifier(state: StateDict, model: nn.Module) -> tuple[StateDict, set[str], list[str]]:
     """``state`` without a classifier of other classes, the names that stay random because of that, and what to say."""
-    prefix = f"{_classifier_name(model)}."
-    theirs = {key: value.shape for key, value in state.items() if key.startswith(prefix)}
-    ours = {key: value.shape for key, value in model.state_dict().items() if key.startswith(prefix)}
+    names = _classifier_names(model)
+    theirs = {key: value.shape for key, value in state.items() if _stands_in(key, names)}
+    ours = {key: value.shape for key, value in model.state_dict().items() if _stands_in(key, names)}
     if theirs == ours:
         return state, set(), []
     outputs = next((shape[0] for shape in theirs.values()), 0)
@@ -206,11 +207,12 @@ def _require_fit(state: StateDict, model: nn.Module, random_keys: set[str], path
     )
 
 
-def _classifier_name(model: nn.Module) -> str:
+def _classifier_names(model: nn.Module) -> tuple[str, ...]:
+    """Where the classifier stands; in distilled models there are two."""
     get_classifier: Any = model.get_classifier
-    classifier = get_classifier()
-    name: str = next(name for name, module in model.named_modules() if module is classifier)
-    return name
+    found = get_classifier()
+    heads = found if isinstance(found, tuple) else (found,)
+    return tuple(name for name, module in model.named_modules() if any(module is head for head in heads))
 
 
 def _stands_in(key: str, parts: Iterable[str]) -> bool:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hcoatnet.config import read_yaml
+from hcoatnet.config import TrainConfig, read_yaml
 from hcoatnet.data.manifest import MANIFEST_COLUMNS
 from hcoatnet.data.tables import read_table, require_columns
 from hcoatnet.errors import RunError
@@ -19,10 +19,7 @@ from hcoatnet.training.run_directory import RunDirectory
 
 SUBSETS = ("train", "val", "test")
 CURVES = ["epoch", "train_loss", "val_loss", "val_macro_f1", "val_balanced_accuracy", "learning_rate", "best"]
-PLACE = frozenset(
-    {"seed", "repeat", "fold", "data", "split", "out", "resume", "device", "workers", "evaluate_test"}
-    | {"cache", "cache_folder", "cache_limit"}
-)
+PLACE = frozenset({"seed", "repeat", "fold"} | {one.name for one in fields(TrainConfig) if not one.metadata["recipe"]})
 """Settings that say where, or on which part, a run happens; all others are its recipe."""
 
 

@@ -231,10 +231,11 @@ def _checked(study: StudyConfig) -> StudyConfig:
             f"`inits` names {kinds[0]} twice. Give each weights file to a row of its own in a study "
             "file: {name: mine, model: …, init: pretrained:FILE}."
         )
-    recipes: dict[str, str] = {}
+    recipes: dict[tuple[str, str], str] = {}
     for variant in study.variants:
         for init in study.inits_of(variant):
-            same = recipes.setdefault(study.train_config(variant, init).sha256, variant.name)
+            recipe = (study.train_config(variant, init).sha256, init)  # the digest has a weights file's name alone
+            same = recipes.setdefault(recipe, variant.name)
             if same != variant.name:
                 raise ConfigError(f"The rows {same} and {variant.name} are the same configuration. Leave one out.")
     return study

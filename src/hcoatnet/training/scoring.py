@@ -16,6 +16,7 @@ from hcoatnet.data.loading import Share, evaluation_loader
 from hcoatnet.data.manifest import Manifest
 from hcoatnet.data.pixels import HeldPhotos, Holding, PhotoFiles, hold
 from hcoatnet.data.sources.source import load_data
+from hcoatnet.data.tables import read_table
 from hcoatnet.errors import ConfigError, DataError
 from hcoatnet.evaluation.ledger import LEDGER_NAME, check_ledger, record_opening
 from hcoatnet.evaluation.metrics import summarise
@@ -110,7 +111,8 @@ def evaluate_run(
 
     Args:
         path: The run directory.
-        data: Other photos, a folder or a manifest; None for the run's own.
+        data: Other photos, a folder or a manifest; None for the run's own. If test photos of the run are among them,
+            that is recorded in the ledger, too.
         subset: ``val`` or ``test`` of the run's own photos. Opening ``test`` is recorded in the ledger.
         name: Name of the folder to write; by default the subset's, or that of ``data``, with the views if they are not
             the run's.
@@ -133,7 +135,7 @@ def evaluate_run(
     label = name or (chosen.name if config.views == stored.views else f"{chosen.name}-{config.views}")
     if label != Path(label).name or label == "..":
         raise ConfigError(f"--name must be a plain folder name. Got {label!r} instead.")
-    if data is None and subset == "test":
+    if (data is None and subset == "test") or (chosen.overlap is not None and chosen.overlap["test_photos"]):
         record_test_opening(run, config, ledger_of(config))
     model = trained_model(run, config, len(classes), accelerator.device)
     predictions = predict_photos(model, chosen.rows, chosen.photos, config, classes, accelerator.device)
@@ -194,7 +196,10 @@ def _other_photos(run: RunDirectory, config: TrainConfig, classes: tuple[str, ..
     name = data.stem if data.is_file() else data.resolve().name
     files = PhotoFiles([manifest.folder / path for path in table["path"]], table["sha256"].tolist())
     photos = hold(files, Holding.for_evaluation(config.image_size), None)
-    return _Photos(name, rows, photos, _overlap(manifest, run), notes)
+    overlap = _overlap(manifest, run)
+    if count := overlap["test_photos"]:
+        notes = (*notes, f"{count:,} of these photos are test photos of the run: its test set counts as opened.")
+    return _Photos(name, rows, photos, overlap, notes)
 
 
 def _check_classes(manifest: Manifest, classes: tuple[str, ...], data: Path) -> None:
@@ -207,12 +212,15 @@ def _check_classes(manifest: Manifest, classes: tuple[str, ...], data: Path) -> 
 
 
 def _overlap(manifest: Manifest, run: RunDirectory) -> dict[str, int]:
-    """Photos and groups of ``manifest`` that the run was trained or chosen on (same bytes; same group name)."""
-    stored = pd.read_csv(run.manifest_file, dtype=str, keep_default_na=False)
-    split = pd.read_csv(run.split_file, dtype=str, keep_default_na=False)
-    seen = split[split["subset"] != "test"]
-    hashes = set(stored.loc[stored["path"].isin(seen["path"]), "sha256"])
+    """Photos and groups of ``manifest`` that the run was trained or chosen on, and photos that it is tested on.
+
+    Photos are the same by their bytes, groups by their names.
+    """
+    stored, split = read_table(run.manifest_file), read_table(run.split_file)
+    is_test = split["subset"] == "test"
+    seen, test = (stored.loc[stored["path"].isin(split.loc[rows, "path"]), "sha256"] for rows in (~is_test, is_test))
     return {
-        "photos": int(manifest.table["sha256"].isin(hashes).sum()),
-        "groups": len(set(manifest.table["group"]) & set(seen["group"])),
+        "photos": int(manifest.table["sha256"].isin(seen).sum()),
+        "groups": len(set(manifest.table["group"]) & set(split.loc[~is_test, "group"])),
+        "test_photos": int(manifest.table["sha256"].isin(test).sum()),
     }
