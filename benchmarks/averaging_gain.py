@@ -6,7 +6,8 @@
 Each trained model sees its validation photos in all 8 flips and quarter turns, once; the mean logits over 1, 4 and 8 of
 these are what ``--views one``, ``flips`` and ``dihedral`` give. Where a row has several seeds, the mean of their
 probabilities is measured beside each. The folds of a row are pooled, and figures are means over its seeds. Nothing is
-calibrated. Differences are to one view of one model; intervals are those of a bootstrap over groups, paired.
+calibrated. Differences are to one view of one model; intervals are those of a bootstrap over groups, paired. With
+``--reference ROW`` every other row is compared with that one, too, both under the same views.
 
 Validation photos chose the checkpoints, as seen once: that flatters one view more than the averages. With ``--subset
 test`` every run's test set is opened, once for each kind of views, and each opening stands in the test ledger.
@@ -117,6 +118,18 @@ def measure(tables: Mapping[str, Sequence[Predictions]], draws: int) -> dict[str
     }
 
 
+def against(row: Mapping[str, Any], reference: Mapping[str, Any], draws: int) -> dict[str, dict[str, Any]]:
+    """How a row differs from another of the same photos in each variant that both have."""
+    return {
+        name: {
+            metric: found["difference"]
+            for metric, found in measure({"reference": reference[name], "row": tables}, draws)["row"].items()
+        }
+        for name, tables in row.items()
+        if name in reference
+    }
+
+
 def described(statistic: Resampled, metric: str) -> dict[str, float | None]:
     """Value and interval."""
     made = estimate(statistic, bca=metric != ECE)
@@ -128,35 +141,48 @@ def line(name: str, figures: Mapping[str, Any]) -> str:
     """One variant: each metric, and its difference from one view with the interval."""
     parts = [f"{name:26}"]
     for metric in METRICS:
-        change = figures[metric]["difference"]
-        ends = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
-        parts.append(f"{figures[metric]['value']:.3f} {change['value']:+.3f}{ends:20}")
+        parts.append(f"{figures[metric]['value']:.3f} {told(figures[metric]['difference']):27}")
     return " ".join(parts)
+
+
+def told(change: Mapping[str, float | None]) -> str:
+    """A difference with its interval, where it has one."""
+    ends = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
+    return f"{change['value']:+.3f}{ends}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="finished run directories")
     parser.add_argument("--subset", choices=("val", "test"), default="val")
+    parser.add_argument("--reference", help="row that the others are compared with, such as cnn-scratch")
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the result")
     arguments = parser.parse_args()
+    names = [row_name(RunDirectory(folder).name) for folder in arguments.runs]
+    if arguments.reference not in {None, *names}:
+        parser.error(f"no row {arguments.reference!r}; the rows are {', '.join(dict.fromkeys(names))}")
     cells: dict[str, list[dict[Views, Cell]]] = {}
-    for folder in arguments.runs:
-        cells.setdefault(row_name(RunDirectory(folder).name), []).append(seen(folder, arguments.subset))
+    for name, folder in zip(names, arguments.runs, strict=True):
+        cells.setdefault(name, []).append(seen(folder, arguments.subset))
+    measured = {name: dict(variants(several)) for name, several in cells.items()}
     print(f"{'':26} " + " ".join(f"{metric:32}" for metric in METRICS))
     rows = {}
-    for name, several in cells.items():
-        tables = dict(variants(several))
+    for name, tables in measured.items():
         photos = next(iter(tables.values()))[0]
         figures = measure(tables, arguments.draws)
         rows[name] = {
-            "runs": len(several), "photos": len(photos), "groups": len(set(photos.groups)), "figures": figures,
+            "runs": len(cells[name]), "photos": len(photos), "groups": len(set(photos.groups)), "figures": figures,
         }  # fmt: skip
-        print(f"{name}: {len(several)} runs, {len(photos):,} photos")
+        print(f"{name}: {len(cells[name])} runs, {len(photos):,} photos")
         for variant, found in figures.items():
             print(line(variant, found))
-    write_json(arguments.out, {"subset": arguments.subset, "draws": arguments.draws, "rows": rows})
+        if arguments.reference not in {None, name}:
+            rows[name]["against"] = against(tables, measured[arguments.reference], arguments.draws)
+            for variant, found in rows[name]["against"].items():
+                print(f"{variant:26} macro F1 {told(found['macro_f1'])} from {arguments.reference}")
+    result = {"subset": arguments.subset, "draws": arguments.draws, "reference": arguments.reference, "rows": rows}
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from scipy.special import softmax
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import averaging_gain
-from averaging_gain import measure, row_name, variants
+from averaging_gain import against, measure, row_name, variants
 
 from hcoatnet.evaluation.evidence import Cell
 from hcoatnet.evaluation.metrics import brier_score, expected_calibration_error, log_loss, score
@@ -32,12 +32,13 @@ def figures_of(labels, probabilities):
     }
 
 
-def some_cells(seeds, folds=2, photos=40):
+def some_cells(seeds, folds=2, photos=40, draw=0):
     """Cells of made-up logits, and for each kind of views the logits of each seed, photo by photo."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, photos)
     rows = pd.DataFrame({"path": [f"{i:02}.png" for i in range(photos)], "group": [f"g{i // 2}" for i in range(photos)],
                          "label": np.array(CLASSES)[labels], "subset": "val"})  # fmt: skip
+    rng = np.random.default_rng(draw)
     logits = {views: rng.normal(size=(seeds, photos, 3)) + 2 * np.eye(3)[labels] for views in MOVES}
     cells = []
     for seed in range(seeds):
@@ -70,6 +71,17 @@ def test_each_figure_is_the_mean_over_seeds_and_that_of_the_mean_of_seeds():
     change = figures["one, mean of 3 seeds"]["log_loss"]["difference"]
     assert change["low"] < change["value"] < change["high"] < 0  # the loss is convex: a mean cannot lose
     assert figures["one"]["macro_f1"]["difference"]["low"] is None
+
+
+def test_a_row_is_compared_with_another_under_the_same_views():
+    (cells, labels, logits), (others, _, other_logits) = some_cells(seeds=1), some_cells(seeds=1, draw=1)
+    found = against(dict(variants(others)), dict(variants(cells)), draws=100)
+    assert list(found) == list(MOVES)
+    for views in MOVES:
+        mine, theirs = (figures_of(labels, softmax(one[views][0], axis=1)) for one in (other_logits, logits))
+        for metric in averaging_gain.METRICS:
+            assert found[views][metric]["value"] == pytest.approx(mine[metric] - theirs[metric], abs=1e-12)
+        assert found[views]["log_loss"]["low"] < found[views]["log_loss"]["value"] < found[views]["log_loss"]["high"]
 
 
 def test_a_single_seed_has_no_mean_of_seeds():

@@ -74,7 +74,8 @@ def shrunk(tokens):
         return [*tokens[:3], "--patients", "40", "--size", "32"]
     if tokens[:2] == ["study", "run"] and {"--data", "--config"} & set(tokens):
         corner = ["--seeds", "1", "--folds", "0"] if "--config" in tokens else ["--folds", "0,1"]
-        return [*tokens, *corner, *TINY]
+        kept = [token for i, token in enumerate(tokens) if not {token, tokens[i - 1]} & {"--image-size", "--seeds"}]
+        return [*kept, *corner, *TINY]
     if tokens[:1] == ["serve"]:
         return [*tokens, "--port", "0"]
     if tokens[:1] == ["ablate"]:
