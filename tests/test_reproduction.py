@@ -101,7 +101,7 @@ def test_the_protocols_differ_in_what_the_table_says_and_share_what_the_text_say
     assert {key: [str(one) for one in values] for key, values in shown.items()} == {
         key: [str(one) for one in values] for key, values in differing.items()
     }
-    assert set(paper) == set(strict) - {"pretrained"}
+    assert set(paper) == set(strict) - {"pretrained", "scratch"}
     shared = {
         "optimizer": "adamw",
         "schedule": "cosine",
@@ -114,6 +114,7 @@ def test_the_protocols_differ_in_what_the_table_says_and_share_what_the_text_say
     for protocol in (paper, strict):
         assert {key: protocol[key] for key in shared} == shared
     assert strict["pretrained"] == {"epochs": 20, "lr": 0.0006, "warmup_epochs": 2}
+    assert {key: value for key, value in strict["scratch"].items() if key != "models"} == {"lr": 0.0005}
 
 
 @pytest.mark.parametrize(
