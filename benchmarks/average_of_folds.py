@@ -1,6 +1,6 @@
 """What averaging the models of two folds gains, and what it does to prediction sets, as far as tables can tell.
 
-    python benchmarks/average_of_folds.py STUDY [--out FILE]
+    python benchmarks/average_of_folds.py STUDY [--init scratch pretrained] [--out FILE]
 
 A bundle of a study averages the models of all folds, and no photo is new to all of them. Two can be tested together:
 the photos of fold f are the test photos of cell f and the validation photos of cell f − 1, which chose that cell's
@@ -56,12 +56,13 @@ def main() -> None:
     """Print a line for single models and one for averages of two, for each row of the study."""
     parser = argparse.ArgumentParser(description="Prediction sets of single models and of averages of two.")
     parser.add_argument("study", type=Path)
+    parser.add_argument("--init", nargs="+", choices=("scratch", "pretrained"), default=[None], help="only such rows")
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     arguments = parser.parse_args()
     print(f"{'row':24} {'':8} " + " ".join(f"{name:>10}" for name in FIGURES))
     rows = {}
-    for arm in collect([arguments.study]):
+    for arm in (arm for init in arguments.init for arm in collect([arguments.study], init)):
         if len(arm.places) == 1:
             continue
         rules = Rules.read(calibration_of_study(arm, draws=10))

@@ -151,6 +151,18 @@ def told(change: Mapping[str, float | None]) -> str:
     return f"{change['value']:+.3f}{ends}"
 
 
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """Markdown: macro F1 of each variant of each row, its gain over one view, log loss and calibration error."""
+    table = [["model", "views", "macro F1", "gain (95 % interval)", "log loss", "calibration error"], ["---"] * 6]
+    for name, row in result["rows"].items():
+        for variant, figures in row["figures"].items():
+            f1 = figures["macro_f1"]
+            gain = "" if f1["difference"]["low"] is None else told(f1["difference"])
+            values = [f"{figures[metric]['value']:.3f}" for metric in ("log_loss", ECE)]
+            table.append([name, variant, f"{f1['value']:.3f}", gain, *values])
+    return [f"| {' | '.join(cells)} |" for cells in table]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="finished run directories")

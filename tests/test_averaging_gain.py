@@ -84,6 +84,17 @@ def test_a_row_is_compared_with_another_under_the_same_views():
         assert found[views]["log_loss"]["low"] < found[views]["log_loss"]["value"] < found[views]["log_loss"]["high"]
 
 
+def test_the_table_has_the_gain_over_one_view():
+    figures = measure(dict(variants(some_cells(seeds=1)[0])), draws=100)
+    first, second = averaging_gain.lines({"rows": {"cnn-scratch": {"figures": figures}}})[2:4]
+    one, flips = figures["one"], figures["flips"]
+    assert first.startswith(
+        f"| cnn-scratch | one | {one['macro_f1']['value']:.3f} |  | {one['log_loss']['value']:.3f} |"
+    )
+    change = flips["macro_f1"]["difference"]
+    assert f"| {change['value']:+.3f} ({change['low']:+.3f} to {change['high']:+.3f}) |" in second
+
+
 def test_a_single_seed_has_no_mean_of_seeds():
     assert [name for name, _ in variants(some_cells(seeds=1)[0])] == list(MOVES)
 
