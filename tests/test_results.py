@@ -69,21 +69,21 @@ def test_a_row_of_the_study(study, row):
 def test_the_sentences():
     assert all(0.04 < one["detectable"] < 0.065 for one in STUDY["differences"])
     f1 = {row["name"]: row["metrics"]["macro_f1"]["value"] for row in STUDY["rows"]}
-    assert max(f1, key=f1.get) == "h_coatnet_atto"
+    assert set(sorted(f1, key=f1.get)[-2:]) == {"coatnet_pico_rw_224", "h_coatnet_atto"}
     assert set(sorted(f1, key=f1.get)[:2]) == {"majority", "random_probe"}
     verdicts = {one["name"]: one["verdict"] for one in STUDY["differences"]}
     alike = [name for name, verdict in verdicts.items() if verdict == "not distinguishable"]
-    assert set(alike) == {"efficientnet_b0", "convnext_atto", "swin_atto"}
+    assert set(alike) == {"coatnet_pico_rw_224", "efficientnet_b0", "convnext_atto", "swin_atto"}
     by_fold = [one["name"] for one in STUDY["differences"] if one["corrected_t"]["p_holm"] < 0.05]
-    assert set(by_fold) == {"vit_tiny_patch16_224", "random_probe", "majority"}
+    assert set(by_fold) == {"vit_tiny_patch16_224", "cnn", "random_probe", "majority"}
     recalls = [row["per_class"]["SCC"]["recall"]["value"] for study in (STUDY, PRETRAINED) for row in study["rows"]]
     assert max(recalls) < 0.2
     assert STUDY["support"]["SCC"][0] == int(re.search(r"carcinoma \((\d+) photos\)", PAGE)[1])
     gains = json.loads((DOCS / "results" / "average_of_folds.json").read_text(encoding="utf-8"))["rows"]
     for name in PAGE_ROWS:
         change = gains[name]["gain"]["average"]
-        assert change["macro_f1"]["difference"]["value"] > 0
-        assert all(change[metric]["difference"]["high"] < 0 for metric in ("log_loss", "expected_calibration_error"))
+        assert change["macro_f1"]["difference"]["value"] > 0 > change["log_loss"]["difference"]["high"]
+        assert (change["expected_calibration_error"]["difference"]["high"] < 0) == (name != "cnn")
 
 
 def test_what_averages_of_views_do():
