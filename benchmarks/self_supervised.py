@@ -29,6 +29,7 @@ import torch
 from measured import hcoatnet, measured
 from rich.console import Console
 from safetensors.torch import save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
@@ -41,12 +42,11 @@ from hcoatnet.files import write_json
 from hcoatnet.seeding import seed_everything
 from hcoatnet.training.journal import Journal
 from hcoatnet.training.matrix_products import matrix_products
-from hcoatnet.training.preparation import build_cache, prepare_data
+from hcoatnet.training.preparation import Prepared, build_cache, prepare_data
 from hcoatnet.training.run import build_model
 from hcoatnet.training.scoring import held_photos, subset_rows
 
 ARMS = ("scratch", "half", "self_supervised")
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROJECTED = 512
 INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
 
@@ -82,14 +82,13 @@ def views(side: int) -> v2.Transform:
             v2.RandomGrayscale(0.1),
             v2.RandomApply([v2.GaussianBlur(5, (0.1, 1.5))], p=0.3),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, DEVIATION),
+            v2.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
         ]
     )
 
 
-def training_photos(config: TrainConfig) -> list[Tensor]:
+def training_photos(config: TrainConfig, prepared: Prepared) -> list[Tensor]:
     """The photos (3, H, W) of the training part of a fold, as bytes."""
-    prepared = prepare_data(config)
     cache = build_cache(config, Journal(Console(quiet=True)))
     held = held_photos(prepared, subset_rows(prepared, "train"), Holding.for_training(config.image_size), cache)
     return [torch.from_numpy(np.array(held[i])).permute(2, 0, 1) for i in range(len(held))]
@@ -97,9 +96,10 @@ def training_photos(config: TrainConfig) -> list[Tensor]:
 
 def pretrain(config: TrainConfig, epochs: int, batch: int, out: Path) -> dict[str, Any]:
     """Weights learned by VICReg on a fold's training photos, as a file for ``--init pretrained:FILE``."""
-    photos = training_photos(config)
+    prepared = prepare_data(config)
+    photos = training_photos(config, prepared)
     seed_everything(config.seed)
-    model, _ = build_model(config, len(prepare_data(config).manifest.classes))
+    model, _ = build_model(config, len(prepared.manifest.classes))
     layers = [nn.Linear(model.num_features, PROJECTED)]
     for _ in range(2):
         layers += [nn.BatchNorm1d(PROJECTED), nn.ReLU(), nn.Linear(PROJECTED, PROJECTED)]

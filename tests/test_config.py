@@ -19,6 +19,18 @@ from hcoatnet.config import (
 from hcoatnet.errors import ConfigError
 
 
+@pytest.fixture
+def amended(tmp_path, monkeypatch):
+    """Makes another text the protocol ``quick``: its own, with lines added or replaced."""
+
+    def amend(added="", replaced=()):
+        text = protocol_file("quick").read_text()
+        (tmp_path / "quick.yaml").write_text((text.replace(*replaced) if replaced else text) + added)
+        monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: tmp_path / "quick.yaml")
+
+    return amend
+
+
 def test_precedence_defaults_protocol_file_flags(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("protocol: paper\nlr: 0.01\nepochs: 7\n")
@@ -38,10 +50,8 @@ def test_the_protocol_wins_over_a_default_and_loses_to_a_flag():
     assert resolve_config({"protocol": "quick", "image_size": 100}).image_size == 100
 
 
-def test_what_a_protocol_says_of_pretrained_weights_holds_for_them_alone_and_loses_to_a_file(tmp_path, monkeypatch):
-    protocol = tmp_path / "quick.yaml"
-    protocol.write_text(protocol_file("quick").read_text() + "pretrained:\n  lr: 0.0003\n  epochs: 5\n")
-    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+def test_what_a_protocol_says_of_pretrained_weights_holds_for_them_alone_and_loses_to_a_file(tmp_path, amended):
+    amended("pretrained:\n  lr: 0.0003\n  epochs: 5\n")
     file = tmp_path / "mine.yaml"
     file.write_text("protocol: quick\ninit: pretrained:a.pth\nepochs: 7\n")
     scratch, pretrained = resolve_config({"protocol": "quick"}), resolve_config({}, file)
@@ -49,18 +59,6 @@ def test_what_a_protocol_says_of_pretrained_weights_holds_for_them_alone_and_los
     assert (pretrained.lr, pretrained.epochs) == (0.0003, 7)
     assert resolve_config({"lr": 0.1}, file).lr == 0.1
     assert resolve_config({"init": "scratch"}, file).lr == 0.001
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [("{lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"), ("[1]", "'pretrained' must hold"), ("{lr: -1}", "'lr'")],
-)
-def test_a_mistake_in_what_a_protocol_says_of_pretrained_weights_is_named(section, message, tmp_path, monkeypatch):
-    protocol = tmp_path / "quick.yaml"
-    protocol.write_text(protocol_file("quick").read_text() + f"pretrained: {section}\n")
-    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
-    with pytest.raises(ConfigError, match=message):
-        resolve_config({"protocol": "quick"})
 
 
 @pytest.mark.parametrize(
@@ -74,28 +72,26 @@ def test_a_mistake_in_what_a_protocol_says_of_pretrained_weights_is_named(sectio
         ({"model": "swin_atto", "init": "pretrained:a.pth"}, 0.0003),
     ],
 )
-def test_what_a_protocol_says_of_some_models_from_scratch_holds_for_these_alone(settings, lr, tmp_path, monkeypatch):
-    protocol = tmp_path / "quick.yaml"
-    own = "pretrained: {lr: 0.0003}\nscratch: {models: [vit, vit_*, swin*], lr: 0.02}\n"
-    protocol.write_text(protocol_file("quick").read_text() + own)
-    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+def test_what_a_protocol_says_of_some_models_from_scratch_holds_for_these_alone(settings, lr, amended):
+    amended("pretrained: {lr: 0.0003}\nscratch: {models: [vit, vit_*, swin*], lr: 0.02}\n")
     assert resolve_config({"protocol": "quick", **settings}).lr == lr
 
 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{models: [vit], lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"),
-        ("[1]", "'scratch' must hold"),
-        ("{lr: 0.1}", "under 'models' a list"),
-        ("{models: vit, lr: 0.1}", "under 'models' a list"),
-        ("{models: [vit]}", "'scratch' must hold settings"),
+        ("pretrained: {lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"),
+        ("pretrained: [1]", "'pretrained' must hold"),
+        ("pretrained: {lr: -1}", "'lr'"),
+        ("scratch: {models: [vit], lrr: 1}", "Unknown key in .*quick.yaml: 'lrr'"),
+        ("scratch: [1]", "'scratch' must hold"),
+        ("scratch: {lr: 0.1}", "under 'models' a list"),
+        ("scratch: {models: vit, lr: 0.1}", "under 'models' a list"),
+        ("scratch: {models: [vit]}", "'scratch' must hold settings"),
     ],
 )
-def test_a_mistake_in_what_a_protocol_says_of_some_models_is_named(section, message, tmp_path, monkeypatch):
-    protocol = tmp_path / "quick.yaml"
-    protocol.write_text(protocol_file("quick").read_text() + f"scratch: {section}\n")
-    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+def test_a_mistake_in_what_a_protocol_says_otherwise_is_named(section, message, amended):
+    amended(f"{section}\n")
     with pytest.raises(ConfigError, match=message):
         resolve_config({"protocol": "quick"})
 
@@ -284,12 +280,10 @@ def test_digests_of_the_first_studies_stay_and_later_settings_change_them_only_w
     assert len({resolve_config({**pretrained, **one}).sha256 for one in on}) == 4
 
 
-def test_what_a_stored_run_lacks_is_at_its_default_and_no_difference(tmp_path, monkeypatch):
+def test_what_a_stored_run_lacks_is_at_its_default_and_no_difference(tmp_path, amended):
     old = tmp_path / "config.yaml"
     old.write_text(yaml.safe_dump({**FIRST_RECIPE, "init": "pretrained"}))
-    protocol = tmp_path / "quick.yaml"
-    protocol.write_text(protocol_file("quick").read_text().replace("layer_decay: 1.0", "layer_decay: 0.5"))
-    monkeypatch.setattr("hcoatnet.config.protocol_file", lambda name: protocol)
+    amended(replaced=("layer_decay: 1.0", "layer_decay: 0.5"))
     assert resolve_config({"protocol": "quick", "init": "pretrained"}).layer_decay == 0.5
     stored = resolve_config(stored_settings(old))
     assert (stored.layer_decay, stored.frozen_epochs, stored.start_size, stored.compile) == (1.0, 0, 0, "false")

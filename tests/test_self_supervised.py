@@ -16,6 +16,7 @@ from self_supervised import COVARIANCE, INVARIANCE, VARIANCE, lines, off_diagona
 from hcoatnet.config import resolve_config
 from hcoatnet.data.manifest import read_manifest
 from hcoatnet.data.splits import read_split
+from hcoatnet.training.preparation import prepare_data
 
 
 def test_the_loss_is_its_three_terms():
@@ -63,7 +64,8 @@ def test_only_photos_of_the_training_part_are_seen(manifest_file, folds_file, mo
         lambda prepared, rows, *rest: seen.extend(rows["path"]) or hold(prepared, rows, *rest),
     )
     settings = {"data": manifest_file, "split": folds_file, "fold": 1, "image_size": 32, "model": "test_convnext"}
-    photos = training_photos(resolve_config(settings))
+    config = resolve_config(settings)
+    photos = training_photos(config, prepare_data(config))
     manifest = read_manifest(manifest_file)
     assert tuple(sorted(seen)) == read_split(folds_file, manifest).cell(0, 1).paths("train")
     assert len(photos) == len(seen) < len(manifest.table)

@@ -270,9 +270,13 @@ class Protocol:
         if not isinstance(models, list) or bool(models) != bool(scratch):
             message = "'scratch' must hold settings, and under 'models' a list of the models that they are for."
             raise ConfigError(f"{path}: {message} Got {parts['scratch']!r}.")
-        all_parts = (content, parts["pretrained"], scratch)
-        own, pretrained, some = (check_settings(part, f"key in {path}") for part in all_parts)
-        return cls(own, pretrained, some, tuple(map(str, models)))
+        what = f"key in {path}"
+        return cls(
+            settings=check_settings(content, what),
+            pretrained=check_settings(parts["pretrained"], what),
+            scratch=check_settings(scratch, what),
+            scratch_models=tuple(map(str, models)),
+        )
 
     def otherwise(self, config: TrainConfig) -> Mapping[str, Any]:
         """What it says otherwise for the model and the initial weights of ``config``."""
